@@ -1,0 +1,3 @@
+//! The transport-agnostic core of Oxy.
+pub mod error;
+pub use error::{Error, ErrorKind, Result, Retry, Side};
