@@ -1,0 +1,249 @@
+//! The one loop that every flow goes through.
+//!
+//! A flow enters, the application's hook gives its verdict, and the verdict is carried out: lifted, routed, served, refused
+//! or handed over. What comes out of a flow (a tunnel, a plaintext) enters here again as its child.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::carrier::Carrier;
+use crate::drain::{Guard, Stage};
+use crate::flow::{Far, Flow, FlowInfo, Layer, MAX_DEPTH, Permit};
+use crate::hooks::FlowHooks;
+use crate::offramp::AnyOfframp;
+use crate::relay::{self, RelayOptions};
+use crate::summary::{Ended, Summary};
+use crate::target::Target;
+use crate::verdict::Verdict;
+use crate::worker::{Entry, Worker};
+use crate::{BoxFuture, Error, ErrorKind, Result};
+
+/// A protocol that ends flows of a layer: it serves what they carry. HTTP is one.
+pub trait Terminal<A: FlowHooks>: Send + Sync {
+    /// The layer that [`Verdict::Decapsulate`] names it by.
+    fn layer(&self) -> Layer;
+
+    /// Serves `flow` to its end. What comes out of it enters `engine` with `open` as its parent.
+    fn serve(&self, engine: Engine<A>, open: Arc<Open<A>>, flow: Flow) -> BoxFuture<'static, Result<()>>;
+}
+
+/// The loop, with the application's hooks and one worker's means. Clones are the same engine.
+pub struct Engine<A: FlowHooks>(Arc<Shared<A>>);
+
+struct Shared<A: FlowHooks> {
+    hooks: Arc<A>,
+    worker: Worker,
+    means: Means,
+    terminals: Vec<Arc<dyn Terminal<A>>>,
+}
+
+/// What an engine routes with.
+#[derive(Clone, Debug)]
+pub struct Means {
+    /// The way out.
+    pub offramp: AnyOfframp,
+    /// How streams and datagrams are relayed.
+    pub relay: RelayOptions,
+    /// Where flows go that nobody routes, by turns. May be empty.
+    pub targets: Arc<[Target]>,
+}
+
+/// A flow that is open: its state and its books. When the last reference is dropped, [`FlowHooks::on_close`] is called.
+pub struct Open<A: FlowHooks> {
+    /// The application's state.
+    pub conn: A::Conn,
+    /// What is known of the flow.
+    pub info: Arc<FlowInfo>,
+    hooks: Arc<A>,
+    ended: Mutex<Ended>,
+    /// Children close before their parents.
+    _parent: Option<Arc<Open<A>>>,
+    _entry: Entry,
+    _guard: Guard,
+    _permit: Option<Permit>,
+}
+
+impl<A: FlowHooks> Engine<A> {
+    /// An engine for `worker`.
+    pub fn new(hooks: Arc<A>, worker: Worker, means: Means) -> Self {
+        Self(Arc::new(Shared { hooks, worker, means, terminals: Vec::new() }))
+    }
+
+    /// Adds protocols that serve flows. The first one is what [`Verdict::Continue`] means for a flow that has no target.
+    #[must_use]
+    pub fn with_terminals(self, terminals: Vec<Arc<dyn Terminal<A>>>) -> Self {
+        let Shared { hooks, worker, means, .. } = &*self.0;
+        Self(Arc::new(Shared { hooks: hooks.clone(), worker: worker.clone(), means: means.clone(), terminals }))
+    }
+
+    /// The worker that it runs on.
+    pub fn worker(&self) -> &Worker {
+        &self.0.worker
+    }
+
+    /// The way out.
+    pub fn offramp(&self) -> &AnyOfframp {
+        &self.0.means.offramp
+    }
+
+    /// The application's hooks.
+    pub fn hooks(&self) -> &A {
+        &self.0.hooks
+    }
+
+    /// Takes a flow through its life. The future is lazy; dropping it cuts the flow, and its books are closed all the
+    /// same. The error, if any, has been accounted for: callers may ignore it.
+    pub fn enter(&self, flow: Flow, parent: Option<Arc<Open<A>>>) -> BoxFuture<'static, Result<()>> {
+        let engine = self.clone();
+        let mut opening = Open::new(&engine, &flow, parent);
+        Box::pin(async move {
+            let mut flow = flow;
+            opening._permit = flow.permit.take();
+            let verdict = if flow.info.depth > MAX_DEPTH {
+                Err(Error::down(ErrorKind::Loop).context("flows nested too deep"))
+            } else {
+                engine.0.hooks.on_flow(&mut opening.conn, &mut flow).await
+            };
+            let open = Arc::new(opening);
+            let result = match verdict {
+                Ok(verdict) => engine.carry_out(verdict, flow, &open).await,
+                Err(error) => Err(error),
+            };
+            open.end(Ended::of(&result));
+            log(&open.info, &result);
+            result
+        })
+    }
+
+    /// [`Engine::enter`] on a task of its own.
+    pub fn spawn(&self, flow: Flow) {
+        tokio::spawn(self.enter(flow, None));
+    }
+
+    fn carry_out(&self, verdict: Verdict, flow: Flow, open: &Arc<Open<A>>) -> BoxFuture<'static, Result<()>> {
+        match verdict {
+            Verdict::Continue if flow.target.is_some() => self.route(flow),
+            Verdict::Continue => match self.0.terminals.first() {
+                Some(terminal) => terminal.serve(self.clone(), open.clone(), flow),
+                None => self.route(flow),
+            },
+            Verdict::Decapsulate(layer) => match self.0.terminals.iter().find(|terminal| terminal.layer() == layer) {
+                Some(terminal) => terminal.serve(self.clone(), open.clone(), flow),
+                None => failed(Error::local(ErrorKind::Unsupported).context("no such layer is configured")),
+            },
+            Verdict::Route(target) => {
+                let far = flow.far.filter(|far| far.target == target);
+                self.route(Flow { target: Some(target), far, ..flow })
+            }
+            Verdict::Refuse(error) => failed(error),
+            Verdict::Taken(drive) => drive(flow),
+        }
+    }
+
+    fn route(&self, mut flow: Flow) -> BoxFuture<'static, Result<()>> {
+        let target = flow.target.take().or_else(|| self.0.means.next_target());
+        let Some(target) = target else {
+            return failed(Error::local(ErrorKind::NoRoute).context("no hook and no setting says where to"));
+        };
+        flow.info.routed(target.clone());
+        run_relay(self.0.means.clone(), self.0.worker.clone(), flow, target)
+    }
+}
+
+impl Means {
+    fn next_target(&self) -> Option<Target> {
+        thread_local!(static TURN: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
+        let turn = TURN.get();
+        TURN.set(turn.wrapping_add(1));
+        self.targets.get(turn.checked_rem(self.targets.len())?).cloned()
+    }
+}
+
+fn failed(error: Error) -> BoxFuture<'static, Result<()>> {
+    Box::pin(async { Err(error) })
+}
+
+/// Relays `flow` to `target`: not generic, so that it is compiled once.
+fn run_relay(means: Means, worker: Worker, flow: Flow, target: Target) -> BoxFuture<'static, Result<()>> {
+    Box::pin(async move {
+        let far = match flow.far {
+            Some(far) => far,
+            None => means.offramp.open(&target, &flow.info).await?,
+        };
+        let Far { carrier, .. } = far;
+        let work = async {
+            match (flow.carrier, carrier) {
+                (Carrier::Stream(near), Carrier::Stream(far)) => relay::stream(near, far, &means.relay).await,
+                (Carrier::Datagrams(near), Carrier::Datagrams(far)) => relay::datagrams(near, far, &means.relay).await,
+                _ => Err(Error::local(ErrorKind::Unsupported).context("the target's carrier is another than the flow's")),
+            }
+        };
+        tokio::select! {
+            result = work => result,
+            () = worker.drain().reached(Stage::Aborting) => Err(Error::local(ErrorKind::Draining)),
+        }
+    })
+}
+
+fn log(info: &FlowInfo, result: &Result<()>) {
+    if let Err(error) = result {
+        if error.is_loud() {
+            tracing::warn!(flow = %info.id, layer = %info.layer, listener = %info.listener, "{error:?}");
+        } else {
+            tracing::debug!(flow = %info.id, layer = %info.layer, listener = %info.listener, "{error:?}");
+        }
+    }
+}
+
+impl<A: FlowHooks> Clone for Engine<A> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<A: FlowHooks> fmt::Debug for Engine<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Engine({:?})", self.0.worker)
+    }
+}
+
+impl<A: FlowHooks> Open<A> {
+    fn new(engine: &Engine<A>, flow: &Flow, parent: Option<Arc<Self>>) -> Self {
+        let info = flow.info.clone();
+        let hooks = engine.0.hooks.clone();
+        Self {
+            conn: hooks.conn(&info, parent.as_deref().map(|parent| &parent.conn)),
+            hooks,
+            ended: Mutex::new(Ended::Cut),
+            _parent: parent,
+            _entry: engine.0.worker.enter(info.clone()),
+            _guard: engine.0.worker.drain().guard(),
+            _permit: None,
+            info,
+        }
+    }
+
+    fn end(&self, ended: Ended) {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = ended;
+    }
+}
+
+impl<A: FlowHooks> Drop for Open<A> {
+    fn drop(&mut self) {
+        let summary = Summary {
+            lived: Instant::now().saturating_duration_since(self.info.started),
+            received: self.info.meter().received(),
+            sent: self.info.meter().sent(),
+            ended: *self.ended.get_mut().unwrap_or_else(PoisonError::into_inner),
+            info: self.info.clone(),
+        };
+        self.hooks.on_close(&self.conn, &summary);
+    }
+}
+
+impl<A: FlowHooks> fmt::Debug for Open<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Open({:?})", self.info.id)
+    }
+}

@@ -1,0 +1,55 @@
+//! Where flows go out.
+
+mod direct;
+mod dial;
+mod policy;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use dial::{DialOptions, Dialer};
+pub use direct::Direct;
+pub use policy::{Cidr, EgressPolicy};
+
+use crate::flow::{Far, FlowInfo};
+use crate::target::Target;
+use crate::{BoxFuture, Result};
+
+/// A way out: it opens the carrier that fits a target.
+pub trait Offramp: Send + Sync + 'static {
+    /// Opens the far side towards `target` on behalf of the flow `of`. Errors are on side `Up` and retryable as long as
+    /// nothing was sent. Cancel safe: what was half open is closed.
+    fn open(&self, target: &Target, of: &FlowInfo) -> impl Future<Output = Result<Far>> + Send;
+}
+
+trait Erased: Send + Sync {
+    fn open<'a>(&'a self, target: &'a Target, of: &'a FlowInfo) -> BoxFuture<'a, Result<Far>>;
+}
+
+impl<T: Offramp> Erased for T {
+    fn open<'a>(&'a self, target: &'a Target, of: &'a FlowInfo) -> BoxFuture<'a, Result<Far>> {
+        Box::pin(Offramp::open(self, target, of))
+    }
+}
+
+/// Any [`Offramp`]. Clones are the same one.
+#[derive(Clone)]
+pub struct AnyOfframp(Arc<dyn Erased>);
+
+impl AnyOfframp {
+    /// Hides which off-ramp it is.
+    pub fn new(offramp: impl Offramp) -> Self {
+        Self(Arc::new(offramp))
+    }
+
+    /// See [`Offramp::open`].
+    pub fn open<'a>(&'a self, target: &'a Target, of: &'a FlowInfo) -> BoxFuture<'a, Result<Far>> {
+        self.0.open(target, of)
+    }
+}
+
+impl fmt::Debug for AnyOfframp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnyOfframp")
+    }
+}
