@@ -123,6 +123,14 @@ impl Target {
         UnixPath::new(path).map(Self::Unix)
     }
 
+    /// The TCP port that an authority of a request names (RFC 3986 section 3.2, without userinfo).
+    ///
+    /// What a client wrote goes through here and not through [`FromStr`], which would let it name a Unix socket.
+    pub fn authority(text: &str) -> Result<Self, TargetError> {
+        let (host, port) = host_port(text)?;
+        Ok(Self::Tcp { host, port })
+    }
+
     /// The host, unless it is a Unix socket.
     pub fn host(&self) -> Option<&Host> {
         match self {
@@ -467,6 +475,8 @@ mod tests {
         for (text, error) in cases {
             assert_eq!(target(text), Err(error), "{text:?}");
         }
+        assert_eq!(Target::authority("unix:/run/docker.sock"), Err(TargetError::Port));
+        assert!(Target::authority("udp://8.8.8.8:53").is_err());
         assert_eq!(Target::unix("run/a.sock"), Err(TargetError::Path));
         assert_eq!(Target::unix(format!("/{}", "a".repeat(UNIX_MAX))), Err(TargetError::Path));
     }

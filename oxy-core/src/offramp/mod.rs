@@ -1,0 +1,5 @@
+//! The way out: which addresses may be dialled, and how.
+
+pub mod policy;
+
+pub use policy::{Cidr, EgressPolicy};
