@@ -22,7 +22,7 @@ use crate::target::UnixPath;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EgressPolicy {
     /// Permit addresses of private networks: 10/8, 172.16/12 and 192.168/16 (RFC 1918), 100.64/10 (RFC 6598) and
-    /// fc00::/7 (RFC 4193). Metadata services of clouds stay refused. Default: false.
+    /// `fc00::/7` (RFC 4193). Metadata services of clouds stay refused. Default: false.
     pub allow_private: bool,
     /// Permit 127/8 and `::1`. Default: false.
     pub allow_loopback: bool,
@@ -197,7 +197,7 @@ const V4: &[(Cidr, Class, &str)] = {
     ]
 };
 
-/// The IANA registry of special-purpose IPv6 addresses (RFC 6890). What lies outside of 2000::/3 and has no line of
+/// The IANA registry of special-purpose IPv6 addresses (RFC 6890). What lies outside of `2000::/3` and has no line of
 /// its own is refused all the same.
 const V6: &[(Cidr, Class, &str)] = {
     use Class::{Loopback, Never, Private};
@@ -225,8 +225,13 @@ const fn v4([a, b, c, d]: [u8; 4], len: u8) -> Cidr {
     Cidr { addr: IpAddr::V4(Ipv4Addr::new(a, b, c, d)), len }
 }
 
-const fn v6([a, b, c, d, e, f, g, h]: [u16; 8], len: u8) -> Cidr {
-    Cidr { addr: IpAddr::V6(Ipv6Addr::new(a, b, c, d, e, f, g, h)), len }
+const fn v6(groups: [u16; 8], len: u8) -> Cidr {
+    let (mut bits, mut at) = (0, 0);
+    while at < groups.len() {
+        bits = bits << 16 | groups[at] as u128; // `u128::from` and iterators are not const
+        at += 1;
+    }
+    Cidr { addr: IpAddr::V6(Ipv6Addr::from_bits(bits)), len }
 }
 
 /// A block of addresses (RFC 4632 section 3.1, RFC 4291 section 2.3): `10.0.0.0/8`, `2001:db8::/32`, or a single
