@@ -1,0 +1,472 @@
+//! Ordered bytes both ways: a socket, or anything that reads and writes.
+
+use std::fmt;
+use std::io::{self, IoSlice, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::buffer::Buffer;
+use crate::meter::Meter;
+use crate::{Error, Result, Side};
+
+/// Anything that can be a stream: TLS plaintext, a tunnel inside HTTP, an in-memory pipe.
+pub trait ByteIo: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// Ends the stream so that the peer sees an error rather than an orderly end. `code` is the layer's own error code.
+    fn abort(&mut self, code: u64) {
+        let _ = code;
+    }
+}
+
+impl ByteIo for tokio::io::DuplexStream {}
+
+/// A stream that can be read and written through a shared reference, by one task at a time.
+///
+/// Reading, writing and watching for an early answer need no split and no lock where the stream is a socket.
+pub struct Link {
+    kind: Kind,
+    meter: Arc<Meter>,
+}
+
+enum Kind {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    Other(Mutex<Other>),
+}
+
+struct Other {
+    io: Box<dyn ByteIo>,
+    /// What a look for readability had to read, as only sockets can say that they are readable.
+    ahead: Bytes,
+    ended: bool,
+}
+
+/// Runs `$body` with `$socket` bound to the socket of either kind.
+macro_rules! with_socket {
+    ($kind:expr, $socket:ident => $body:expr, $other:ident => $else:expr) => {
+        match $kind {
+            Kind::Tcp($socket) => $body,
+            Kind::Unix($socket) => $body,
+            Kind::Other($other) => $else,
+        }
+    };
+}
+
+impl Link {
+    fn new(kind: Kind) -> Arc<Self> {
+        Arc::new(Self { kind, meter: Arc::default() })
+    }
+
+    /// The bytes that crossed so far.
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    /// The socket, where nothing lies between it and the bytes: what `splice(2)` needs.
+    pub fn socket(&self) -> Option<BorrowedFd<'_>> {
+        with_socket!(&self.kind, socket => Some(socket.as_fd()), _other => None)
+    }
+
+    /// Ready once a read would return something: bytes, the end, or an error. No buffer is needed while it is pending.
+    /// Cancel safe.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        with_socket!(&self.kind, socket => socket.poll_read_ready(cx), other => other_of(other).poll_readable(cx))
+    }
+
+    /// Ready once a write would take something. Cancel safe.
+    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        with_socket!(&self.kind, socket => socket.poll_write_ready(cx), _other => Poll::Ready(Ok(())))
+    }
+
+    /// Reads what is there; `Ok(0)` is the end of the stream (or an empty `buf`). Cancel safe.
+    ///
+    /// After a short read of a socket the next call waits without asking the kernel again: a short read has emptied it.
+    pub fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        with_socket!(&self.kind, _socket => loop {
+            match self.try_read(buf) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => ready!(self.poll_readable(cx))?,
+                done => return Poll::Ready(done),
+            }
+        }, other => {
+            let n = ready!(other_of(other).poll_read(cx, buf))?;
+            self.meter.add_received(n);
+            Poll::Ready(Ok(n))
+        })
+    }
+
+    /// Reads what is there without waiting. Sockets only; anything else says `WouldBlock` and wants [`Link::poll_read`].
+    pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        with_socket!(&self.kind, socket => {
+            let mut got = None;
+            let outcome = socket.try_io(Interest::READABLE, || {
+                let n = recv(socket, buf, RecvFlags::empty())?;
+                got = Some(n);
+                // The runtime takes WouldBlock to mean "wait for the next event": right after a short read, too.
+                if n > 0 && n < buf.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            match got {
+                Some(n) => {
+                    self.meter.add_received(n);
+                    Ok(n)
+                }
+                None => outcome.map(|()| 0),
+            }
+        }, _other => Err(io::ErrorKind::WouldBlock.into()))
+    }
+
+    /// Reads from a socket without asking the runtime first whether it is readable: for a connection that has just been
+    /// accepted, whose first bytes are often there already.
+    pub fn read_now(&self, buf: &mut [u8]) -> io::Result<usize> {
+        with_socket!(&self.kind, socket => {
+            let n = recv(socket, buf, RecvFlags::empty())?;
+            self.meter.add_received(n);
+            Ok(n)
+        }, _other => Err(io::ErrorKind::WouldBlock.into()))
+    }
+
+    /// Whether an idle stream has nothing to say, as it should: false once the peer has closed it, reset it, or sent
+    /// something that nobody asked for. Costs a system call only if an event has come in.
+    pub fn is_quiet(&self) -> bool {
+        with_socket!(&self.kind, socket => {
+            let peeked = socket.try_io(Interest::READABLE, || recv(socket, &mut [0], RecvFlags::PEEK));
+            matches!(peeked, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+        }, other => {
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            other_of(other).poll_readable(&mut cx).is_pending()
+        })
+    }
+
+    /// Writes some of `buf`. Cancel safe.
+    pub fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let n = with_socket!(&self.kind, socket => loop {
+            match socket.try_io(Interest::WRITABLE, || Ok(rustix::net::send(socket, buf, SendFlags::NOSIGNAL)?)) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => ready!(socket.poll_write_ready(cx))?,
+                done => break done,
+            }
+        }, other => ready!(other_of(other).poll_write(cx, buf)))?;
+        self.meter.add_sent(n);
+        Poll::Ready(Ok(n))
+    }
+
+    /// Writes to a socket without asking the runtime first whether it is writable: for a connection whose handshake may
+    /// have finished by now.
+    pub fn write_now(&self, buf: &[u8]) -> io::Result<usize> {
+        with_socket!(&self.kind, socket => {
+            let n = rustix::net::send(socket, buf, SendFlags::NOSIGNAL)?;
+            self.meter.add_sent(n);
+            Ok(n)
+        }, _other => Err(io::ErrorKind::WouldBlock.into()))
+    }
+
+    /// Writes some of `bufs`, taken as one run of bytes. Cancel safe.
+    pub fn poll_write_vectored(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let n = with_socket!(&self.kind, socket => loop {
+            match socket.try_io(Interest::WRITABLE, || Ok(rustix::io::writev(socket, bufs)?)) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => ready!(socket.poll_write_ready(cx))?,
+                done => break done,
+            }
+        }, other => {
+            let mut other = other_of(other);
+            ready!(Pin::new(&mut other.io).poll_write_vectored(cx, bufs))
+        })?;
+        self.meter.add_sent(n);
+        Poll::Ready(Ok(n))
+    }
+
+    /// Writes all of `bytes`, forgetting in `done` how many have gone. Cancel safe: call again with the same `done`.
+    pub fn poll_write_all(&self, cx: &mut Context<'_>, bytes: &[u8], done: &mut usize) -> Poll<io::Result<()>> {
+        while *done < bytes.len() {
+            match ready!(self.poll_write(cx, &bytes[*done..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n => *done += n,
+            }
+        }
+        if let Kind::Other(other) = &self.kind {
+            ready!(Pin::new(&mut other_of(other).io).poll_flush(cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Says that nothing more will be written; reading goes on. Cancel safe.
+    pub fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        with_socket!(&self.kind,
+            socket => Poll::Ready(Ok(rustix::net::shutdown(socket, Shutdown::Write)?)),
+            other => Pin::new(&mut other_of(other).io).poll_shutdown(cx))
+    }
+
+    /// Runs a system call on the socket under the runtime's readiness, and counts what it moves. `WouldBlock` from `call`
+    /// clears the readiness of `interest`.
+    pub fn try_io<T>(&self, interest: Interest, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        with_socket!(&self.kind, socket => socket.try_io(interest, call), _other => Err(io::ErrorKind::Unsupported.into()))
+    }
+
+    /// Makes the peer see an error (a reset, on TCP) when the stream is dropped, or at once.
+    pub fn abort(&self, code: u64) {
+        match &self.kind {
+            Kind::Tcp(socket) => {
+                let _ = socket2::SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
+            }
+            Kind::Unix(_) => {}
+            Kind::Other(other) => other_of(other).io.abort(code),
+        }
+    }
+
+    /// Ready when both directions have been closed or reset by the peer, or the write side has failed; for watching a
+    /// client that waits. Only sockets can tell.
+    pub fn is_reset(&self) -> bool {
+        match &self.kind {
+            Kind::Tcp(socket) => matches!(socket.take_error(), Ok(Some(_)) | Err(_)),
+            _ => false,
+        }
+    }
+}
+
+fn recv(socket: impl AsFd, buf: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
+    loop {
+        match rustix::net::recv(&socket, &mut *buf, flags) {
+            Ok((_, n)) => return Ok(n),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+fn other_of(other: &Mutex<Other>) -> MutexGuard<'_, Other> {
+    other.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Other {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() && !self.ended {
+            let mut buffer = Buffer::new();
+            let n = ready!(self.poll_inner(cx, buffer.spare()))?;
+            buffer.advance(n);
+            self.ended = n == 0;
+            self.ahead = Bytes::copy_from_slice(buffer.filled());
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        if !self.ahead.is_empty() {
+            return Poll::Ready((&mut self.ahead).reader().read(buf));
+        }
+        if self.ended || buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        self.poll_inner(cx, buf)
+    }
+
+    fn poll_inner(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buf = ReadBuf::new(buf);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf))?;
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Tcp(_) => f.write_str("Link(tcp)"),
+            Kind::Unix(_) => f.write_str("Link(unix)"),
+            Kind::Other(_) => f.write_str("Link(other)"),
+        }
+    }
+}
+
+/// A stream as a flow carries it: a [`Link`], and bytes that were read from it to look at them first.
+#[derive(Debug)]
+pub struct StreamIo {
+    link: Arc<Link>,
+    prefix: BytesMut,
+}
+
+impl StreamIo {
+    /// A stream over anything that reads and writes.
+    pub fn new(io: impl ByteIo) -> Self {
+        let other = Other { io: Box::new(io), ahead: Bytes::new(), ended: false };
+        Self::from_link(Link::new(Kind::Other(Mutex::new(other))))
+    }
+
+    /// Two ends of an in-memory stream, each holding at most `capacity` bytes for the other.
+    pub fn pair(capacity: usize) -> (Self, Self) {
+        let (left, right) = tokio::io::duplex(capacity);
+        (Self::new(left), Self::new(right))
+    }
+
+    /// A stream over `link`, with nothing read ahead.
+    pub fn from_link(link: Arc<Link>) -> Self {
+        Self { link, prefix: BytesMut::new() }
+    }
+
+    /// What lies beneath.
+    pub fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    /// Gives up the stream for what lies beneath it and what has been read ahead.
+    pub fn into_parts(self) -> (Arc<Link>, Bytes) {
+        (self.link, self.prefix.freeze())
+    }
+
+    /// Looks at the bytes to come without consuming them: at least `want` of them, fewer only if the stream ends before.
+    /// Cancel safe: what has been read stays for the next look. The caller bounds time and `want`.
+    pub async fn peek(&mut self, want: usize) -> Result<&[u8]> {
+        while self.prefix.len() < want {
+            let link = &self.link;
+            std::future::poll_fn(|cx| link.poll_readable(cx)).await.map_err(|e| Error::io(Side::Down, e))?;
+            let mut buffer = Buffer::new();
+            let n = std::future::poll_fn(|cx| link.poll_read(cx, buffer.spare()))
+                .await
+                .map_err(|e| Error::io(Side::Down, e))?;
+            if n == 0 {
+                break;
+            }
+            buffer.advance(n);
+            self.prefix.extend_from_slice(buffer.filled());
+        }
+        Ok(&self.prefix)
+    }
+
+    /// Takes what has been read ahead.
+    pub fn take_prefix(&mut self) -> Bytes {
+        self.prefix.split().freeze()
+    }
+
+    /// Puts `bytes` in front of what is to be read.
+    pub fn unread(&mut self, bytes: &[u8]) {
+        let mut prefix = BytesMut::with_capacity(bytes.len() + self.prefix.len());
+        prefix.extend_from_slice(bytes);
+        prefix.extend_from_slice(&self.prefix);
+        self.prefix = prefix;
+    }
+}
+
+impl From<TcpStream> for StreamIo {
+    fn from(socket: TcpStream) -> Self {
+        Self::from_link(Link::new(Kind::Tcp(socket)))
+    }
+}
+
+impl From<UnixStream> for StreamIo {
+    fn from(socket: UnixStream) -> Self {
+        Self::from_link(Link::new(Kind::Unix(socket)))
+    }
+}
+
+impl AsyncRead for StreamIo {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.prefix.is_empty() {
+            let n = this.prefix.len().min(buf.remaining());
+            buf.put_slice(&this.prefix.split_to(n));
+            return Poll::Ready(Ok(()));
+        }
+        let n = ready!(this.link.poll_read(cx, buf.initialize_unfilled()))?;
+        buf.advance(n);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for StreamIo {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.link.poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.link.poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.link.poll_write_all(cx, &[], &mut 0)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.link.poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    async fn sockets() -> (StreamIo, StreamIo) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (listener.accept().await.unwrap().0.into(), client.into())
+    }
+
+    async fn peeks_without_consuming(mut here: StreamIo, mut there: StreamIo) {
+        there.write_all(b"hel").await.unwrap();
+        assert_eq!(here.peek(2).await.unwrap(), b"hel");
+        there.write_all(b"lo").await.unwrap();
+        assert_eq!(here.peek(5).await.unwrap(), b"hello");
+        here.unread(b"> ");
+        there.shutdown().await.unwrap();
+        assert_eq!(here.peek(100).await.unwrap(), b"> hello");
+        let mut all = Vec::new();
+        here.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all, b"> hello");
+        assert_eq!(here.link().meter().received(), 5);
+        assert_eq!(there.link().meter().sent(), 5);
+    }
+
+    #[tokio::test]
+    async fn a_socket_can_be_peeked() {
+        let (here, there) = sockets().await;
+        peeks_without_consuming(here, there).await;
+    }
+
+    #[tokio::test]
+    async fn memory_can_be_peeked() {
+        let (here, there) = StreamIo::pair(64);
+        peeks_without_consuming(here, there).await;
+    }
+
+    #[tokio::test]
+    async fn a_quiet_stream_is_one_that_is_open_and_silent() {
+        for (here, mut there) in [sockets().await, StreamIo::pair(64)] {
+            assert!(here.link().is_quiet());
+            there.write_all(b"!").await.unwrap();
+            std::future::poll_fn(|cx| here.link().poll_readable(cx)).await.unwrap();
+            assert!(!here.link().is_quiet());
+        }
+        for (here, there) in [sockets().await, StreamIo::pair(64)] {
+            drop(there);
+            std::future::poll_fn(|cx| here.link().poll_readable(cx)).await.unwrap();
+            assert!(!here.link().is_quiet());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_short_read_does_not_lose_what_comes_later() {
+        let (here, mut there) = sockets().await;
+        for round in 0..100u8 {
+            there.write_all(&[round; 3]).await.unwrap();
+            let mut buf = [0; 16];
+            let n = std::future::poll_fn(|cx| here.link().poll_read(cx, &mut buf)).await.unwrap();
+            assert_eq!(buf[..n], [round; 3]);
+        }
+        drop(there);
+        assert_eq!(std::future::poll_fn(|cx| here.link().poll_read(cx, &mut [0; 4])).await.unwrap(), 0);
+    }
+}
