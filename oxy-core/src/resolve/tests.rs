@@ -256,3 +256,11 @@ async fn a_lookup_that_panics_is_over() {
         assert_eq!(resolver.resolve("a.test").await.unwrap_err().kind(), ErrorKind::Dns);
     }
 }
+
+#[test]
+fn a_resolver_is_made_outside_of_a_runtime() {
+    // Whatever the system's configuration is: without one, getaddrinfo is asked.
+    Resolver::new(ResolveOptions::default()).unwrap();
+    let nameservers = vec!["192.0.2.53:53".parse().unwrap(), "[2001:db8::53]:5353".parse().unwrap()];
+    Resolver::new(ResolveOptions { nameservers, ..ResolveOptions::default() }).unwrap();
+}
