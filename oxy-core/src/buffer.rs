@@ -37,7 +37,11 @@ impl Buffer {
             .ok()
             .flatten()
             .unwrap_or_else(|| vec![0; SIZE].into_boxed_slice());
-        Self { block, start: 0, end: 0 }
+        Self {
+            block,
+            start: 0,
+            end: 0,
+        }
     }
 
     /// What has been filled and not consumed.

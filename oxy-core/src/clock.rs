@@ -59,7 +59,10 @@ impl Alarm {
     /// An alarm that is not armed, looked after by this thread's sweeper.
     pub fn new() -> Self {
         let sweeper = Sweeper::current();
-        let slot = Arc::new(Slot { deadline: AtomicU64::new(NEVER), waker: Mutex::new(None) });
+        let slot = Arc::new(Slot {
+            deadline: AtomicU64::new(NEVER),
+            waker: Mutex::new(None),
+        });
         let mut slots = lock(&sweeper.slots);
         let index = if let Some(index) = slots.free.pop() {
             slots.list[index] = Some(slot.clone());
@@ -69,7 +72,11 @@ impl Alarm {
             slots.list.len() - 1
         };
         drop(slots);
-        Self { slot, sweeper, index }
+        Self {
+            slot,
+            sweeper,
+            index,
+        }
     }
 
     /// Goes off `after` from now, or up to two ticks later. Replaces any earlier deadline.
@@ -209,7 +216,10 @@ mod tests {
         alarm.set(Duration::from_secs(3));
         poll_fn(|cx| alarm.poll_expired(cx)).await;
         let took = start.elapsed();
-        assert!(took >= Duration::from_secs(3) && took <= Duration::from_secs(3) + 3 * TICK, "{took:?}");
+        assert!(
+            took >= Duration::from_secs(3) && took <= Duration::from_secs(3) + 3 * TICK,
+            "{took:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]

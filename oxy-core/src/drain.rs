@@ -46,7 +46,11 @@ impl Drain {
     #[must_use]
     pub fn child(&self) -> Self {
         let node = Node::new(self.stage());
-        let mut children = self.0.children.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut children = self
+            .0
+            .children
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         children.retain(|child| child.strong_count() > 0);
         children.push(Arc::downgrade(&node));
         Self(node)
@@ -135,7 +139,11 @@ impl Node {
         if self.stage.fetch_max(stage as u8, Ordering::Relaxed) < stage as u8 {
             self.changed.notify_waiters();
         }
-        let children = self.children.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let children = self
+            .children
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         for child in children.iter().filter_map(Weak::upgrade) {
             child.advance(stage);
         }
@@ -159,7 +167,10 @@ mod tests {
         let root = Drain::new();
         let (left, right) = (root.child(), root.child());
         left.start();
-        assert_eq!((root.stage(), left.stage(), right.stage()), (Stage::Serving, Stage::Draining, Stage::Serving));
+        assert_eq!(
+            (root.stage(), left.stage(), right.stage()),
+            (Stage::Serving, Stage::Draining, Stage::Serving)
+        );
         root.start();
         right.reached(Stage::Draining).await;
         root.abort();

@@ -25,7 +25,12 @@ pub trait Terminal<A: FlowHooks>: Send + Sync {
     fn layer(&self) -> Layer;
 
     /// Serves `flow` to its end. What comes out of it enters `engine` with `open` as its parent.
-    fn serve(&self, engine: Engine<A>, open: Arc<Open<A>>, flow: Flow) -> BoxFuture<'static, Result<()>>;
+    fn serve(
+        &self,
+        engine: Engine<A>,
+        open: Arc<Open<A>>,
+        flow: Flow,
+    ) -> BoxFuture<'static, Result<()>>;
 }
 
 /// The loop, with the application's hooks and one worker's means. Clones are the same engine.
@@ -67,14 +72,29 @@ pub struct Open<A: FlowHooks> {
 impl<A: FlowHooks> Engine<A> {
     /// An engine for `worker`.
     pub fn new(hooks: Arc<A>, worker: Worker, means: Means) -> Self {
-        Self(Arc::new(Shared { hooks, worker, means, terminals: Vec::new() }))
+        Self(Arc::new(Shared {
+            hooks,
+            worker,
+            means,
+            terminals: Vec::new(),
+        }))
     }
 
     /// Adds protocols that serve flows. The first one is what [`Verdict::Continue`] means for a flow that has no target.
     #[must_use]
     pub fn with_terminals(self, terminals: Vec<Arc<dyn Terminal<A>>>) -> Self {
-        let Shared { hooks, worker, means, .. } = &*self.0;
-        Self(Arc::new(Shared { hooks: hooks.clone(), worker: worker.clone(), means: means.clone(), terminals }))
+        let Shared {
+            hooks,
+            worker,
+            means,
+            ..
+        } = &*self.0;
+        Self(Arc::new(Shared {
+            hooks: hooks.clone(),
+            worker: worker.clone(),
+            means: means.clone(),
+            terminals,
+        }))
     }
 
     /// The worker that it runs on.
@@ -94,7 +114,11 @@ impl<A: FlowHooks> Engine<A> {
 
     /// Takes a flow through its life. The future is lazy; dropping it cuts the flow, and its books are closed all the
     /// same. The error, if any, has been accounted for: callers may ignore it.
-    pub fn enter(&self, flow: Flow, parent: Option<Arc<Open<A>>>) -> BoxFuture<'static, Result<()>> {
+    pub fn enter(
+        &self,
+        flow: Flow,
+        parent: Option<Arc<Open<A>>>,
+    ) -> BoxFuture<'static, Result<()>> {
         let engine = self.clone();
         let mut opening = Open::new(&engine, &flow, parent);
         Box::pin(async move {
@@ -121,20 +145,36 @@ impl<A: FlowHooks> Engine<A> {
         tokio::spawn(self.enter(flow, None));
     }
 
-    fn carry_out(&self, verdict: Verdict, flow: Flow, open: &Arc<Open<A>>) -> BoxFuture<'static, Result<()>> {
+    fn carry_out(
+        &self,
+        verdict: Verdict,
+        flow: Flow,
+        open: &Arc<Open<A>>,
+    ) -> BoxFuture<'static, Result<()>> {
         match verdict {
             Verdict::Continue if flow.target.is_some() => self.route(flow),
             Verdict::Continue => match self.0.terminals.first() {
                 Some(terminal) => terminal.serve(self.clone(), open.clone(), flow),
                 None => self.route(flow),
             },
-            Verdict::Decapsulate(layer) => match self.0.terminals.iter().find(|terminal| terminal.layer() == layer) {
+            Verdict::Decapsulate(layer) => match self
+                .0
+                .terminals
+                .iter()
+                .find(|terminal| terminal.layer() == layer)
+            {
                 Some(terminal) => terminal.serve(self.clone(), open.clone(), flow),
-                None => failed(Error::local(ErrorKind::Unsupported).context("no such layer is configured")),
+                None => failed(
+                    Error::local(ErrorKind::Unsupported).context("no such layer is configured"),
+                ),
             },
             Verdict::Route(target) => {
                 let far = flow.far.filter(|far| far.target == target);
-                self.route(Flow { target: Some(target), far, ..flow })
+                self.route(Flow {
+                    target: Some(target),
+                    far,
+                    ..flow
+                })
             }
             Verdict::Refuse(error) => failed(error),
             Verdict::Taken(drive) => drive(flow),
@@ -144,7 +184,9 @@ impl<A: FlowHooks> Engine<A> {
     fn route(&self, mut flow: Flow) -> BoxFuture<'static, Result<()>> {
         let target = flow.target.take().or_else(|| self.0.means.next_target());
         let Some(target) = target else {
-            return failed(Error::local(ErrorKind::NoRoute).context("no hook and no setting says where to"));
+            return failed(
+                Error::local(ErrorKind::NoRoute).context("no hook and no setting says where to"),
+            );
         };
         flow.info.routed(target.clone());
         run_relay(self.0.means.clone(), self.0.worker.clone(), flow, target)
@@ -156,7 +198,9 @@ impl Means {
         thread_local!(static TURN: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
         let turn = TURN.get();
         TURN.set(turn.wrapping_add(1));
-        self.targets.get(turn.checked_rem(self.targets.len())?).cloned()
+        self.targets
+            .get(turn.checked_rem(self.targets.len())?)
+            .cloned()
     }
 }
 
@@ -165,7 +209,12 @@ fn failed(error: Error) -> BoxFuture<'static, Result<()>> {
 }
 
 /// Relays `flow` to `target`: not generic, so that it is compiled once.
-fn run_relay(means: Means, worker: Worker, flow: Flow, target: Target) -> BoxFuture<'static, Result<()>> {
+fn run_relay(
+    means: Means,
+    worker: Worker,
+    flow: Flow,
+    target: Target,
+) -> BoxFuture<'static, Result<()>> {
     Box::pin(async move {
         let far = match flow.far {
             Some(far) => far,
@@ -174,9 +223,14 @@ fn run_relay(means: Means, worker: Worker, flow: Flow, target: Target) -> BoxFut
         let Far { carrier, .. } = far;
         let work = async {
             match (flow.carrier, carrier) {
-                (Carrier::Stream(near), Carrier::Stream(far)) => relay::stream(near, far, &means.relay).await,
-                (Carrier::Datagrams(near), Carrier::Datagrams(far)) => relay::datagrams(near, far, &means.relay).await,
-                _ => Err(Error::local(ErrorKind::Unsupported).context("the target's carrier is another than the flow's")),
+                (Carrier::Stream(near), Carrier::Stream(far)) => {
+                    relay::stream(near, far, &means.relay).await
+                }
+                (Carrier::Datagrams(near), Carrier::Datagrams(far)) => {
+                    relay::datagrams(near, far, &means.relay).await
+                }
+                _ => Err(Error::local(ErrorKind::Unsupported)
+                    .context("the target's carrier is another than the flow's")),
             }
         };
         tokio::select! {

@@ -92,7 +92,13 @@ struct Inner {
 impl Error {
     /// An error of `kind` on `side`, with no retry, context or source.
     pub fn new(kind: ErrorKind, side: Side) -> Self {
-        Self(Box::new(Inner { kind, side, retry: Retry::Never, context: None, source: None }))
+        Self(Box::new(Inner {
+            kind,
+            side,
+            retry: Retry::Never,
+            context: None,
+            source: None,
+        }))
     }
 
     /// An error that the client caused.
@@ -126,11 +132,14 @@ impl Error {
             | Io::UnexpectedEof
             | Io::NotConnected
             | Io::WriteZero => ErrorKind::Closed,
-            Io::ConnectionRefused | Io::AddrNotAvailable | Io::HostUnreachable | Io::NetworkUnreachable => {
-                ErrorKind::Connect
-            }
+            Io::ConnectionRefused
+            | Io::AddrNotAvailable
+            | Io::HostUnreachable
+            | Io::NetworkUnreachable => ErrorKind::Connect,
             _ => match source.raw_os_error() {
-                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => ErrorKind::Overloaded,
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                    ErrorKind::Overloaded
+                }
                 _ => ErrorKind::Io,
             },
         };
@@ -278,7 +287,10 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+        self.0
+            .source
+            .as_deref()
+            .map(|source| source as &(dyn StdError + 'static))
     }
 }
 

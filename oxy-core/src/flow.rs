@@ -28,7 +28,11 @@ impl FlowId {
         static BLOCKS: AtomicU64 = AtomicU64::new(0);
         thread_local!(static NEXT: std::cell::Cell<u64> = const { std::cell::Cell::new(0) });
         let id = NEXT.get();
-        let id = if id.is_multiple_of(BLOCK) { BLOCKS.fetch_add(1, Relaxed) * BLOCK + 1 } else { id };
+        let id = if id.is_multiple_of(BLOCK) {
+            BLOCKS.fetch_add(1, Relaxed) * BLOCK + 1
+        } else {
+            id
+        };
         NEXT.set(id + 1);
         Self(id)
     }
@@ -161,12 +165,20 @@ pub struct Extensions(Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>);
 impl Extensions {
     /// Attaches `value`, in place of an earlier one of its type.
     pub fn insert<T: Send + Sync + 'static>(&self, value: T) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(TypeId::of::<T>(), Arc::new(value));
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(TypeId::of::<T>(), Arc::new(value));
     }
 
     /// The value of this type, if one was attached.
     pub fn get<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
-        let value = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&TypeId::of::<T>()).cloned();
+        let value = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&TypeId::of::<T>())
+            .cloned();
         value.and_then(|value| value.downcast().ok())
     }
 }
@@ -218,13 +230,24 @@ pub struct Origin {
 impl Flow {
     /// A flow that has come in from outside.
     pub fn new(layer: Layer, carrier: Carrier, origin: Origin) -> Self {
-        let Origin { listener, peer, local } = origin;
+        let Origin {
+            listener,
+            peer,
+            local,
+        } = origin;
         Self::make(layer, carrier, None, listener, peer, local)
     }
 
     /// A flow that comes out of the one described by `parent`.
     pub fn child(parent: &Arc<FlowInfo>, layer: Layer, carrier: Carrier) -> Self {
-        Self::make(layer, carrier, Some(parent.clone()), parent.listener.clone(), parent.peer, parent.local)
+        Self::make(
+            layer,
+            carrier,
+            Some(parent.clone()),
+            parent.listener.clone(),
+            parent.peer,
+            parent.local,
+        )
     }
 
     fn make(
@@ -241,7 +264,9 @@ impl Flow {
         };
         let info = FlowInfo {
             id: FlowId::next(),
-            depth: parent.as_ref().map_or(0, |parent| parent.depth.saturating_add(1)),
+            depth: parent
+                .as_ref()
+                .map_or(0, |parent| parent.depth.saturating_add(1)),
             parent,
             layer,
             listener,
@@ -253,7 +278,13 @@ impl Flow {
             target: OnceLock::new(),
             extensions: OnceLock::new(),
         };
-        Self { info: Arc::new(info), carrier, target: None, far: None, permit: None }
+        Self {
+            info: Arc::new(info),
+            carrier,
+            target: None,
+            far: None,
+            permit: None,
+        }
     }
 
     /// Says where the flow is to go.
@@ -297,7 +328,11 @@ impl Flow {
 
 impl fmt::Debug for Flow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Flow({:?} {} depth {})", self.info.id, self.info.layer, self.info.depth)
+        write!(
+            f,
+            "Flow({:?} {} depth {})",
+            self.info.id, self.info.layer, self.info.depth
+        )
     }
 }
 
@@ -306,13 +341,21 @@ mod tests {
     use super::*;
 
     fn origin() -> Origin {
-        Origin { listener: "test".into(), peer: None, local: None }
+        Origin {
+            listener: "test".into(),
+            peer: None,
+            local: None,
+        }
     }
 
     #[test]
     fn a_flows_ancestry_is_its_protocol_stack() {
         let outer = Flow::new(Layer::Tcp, Carrier::Stream(StreamIo::pair(1).0), origin());
-        let inner = Flow::child(&outer.info, Layer::Connect, Carrier::Stream(StreamIo::pair(1).0));
+        let inner = Flow::child(
+            &outer.info,
+            Layer::Connect,
+            Carrier::Stream(StreamIo::pair(1).0),
+        );
         let layers: Vec<_> = inner.info.stack().map(|info| info.layer).collect();
         assert_eq!(layers, [Layer::Connect, Layer::Tcp]);
         assert_eq!(inner.info.depth, 1);

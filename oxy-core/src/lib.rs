@@ -11,6 +11,7 @@ pub mod meter;
 pub mod offramp;
 pub mod onramp;
 pub mod relay;
+pub mod resolve;
 pub mod sniff;
 pub mod summary;
 mod sys;
@@ -25,7 +26,7 @@ pub use error::{Error, ErrorKind, Result, Retry, Side};
 pub use flow::{Far, Flow, FlowInfo, Layer, Origin};
 pub use hooks::FlowHooks;
 pub use summary::{Ended, Summary};
-pub use target::{Host, Target};
+pub use target::{Host, HostName, Target};
 pub use verdict::Verdict;
 pub use worker::Worker;
 

@@ -103,24 +103,40 @@ pub enum TargetError {
 impl From<TargetError> for Error {
     /// A malformed target is the client's, who named it; call [`Error::on`] where it is not.
     fn from(error: TargetError) -> Self {
-        Self::down(ErrorKind::Malformed).context("reading a target").because(error)
+        Self::down(ErrorKind::Malformed)
+            .context("reading a target")
+            .because(error)
     }
 }
 
 impl Target {
     /// A TCP port of `host`. No name is resolved; port 0 is refused only when it is dialled.
     pub fn tcp(host: impl Into<Host>, port: u16) -> Self {
-        Self::Tcp { host: host.into(), port }
+        Self::Tcp {
+            host: host.into(),
+            port,
+        }
     }
 
     /// A UDP port of `host`. No name is resolved; port 0 is refused only when it is dialled.
     pub fn udp(host: impl Into<Host>, port: u16) -> Self {
-        Self::Udp { host: host.into(), port }
+        Self::Udp {
+            host: host.into(),
+            port,
+        }
     }
 
     /// A Unix stream socket, by its absolute path or `@` and an abstract name.
     pub fn unix(path: impl Into<PathBuf>) -> Result<Self, TargetError> {
         UnixPath::new(path).map(Self::Unix)
+    }
+
+    /// The TCP port that an authority of a request names (RFC 3986 section 3.2, without userinfo).
+    ///
+    /// What a client wrote goes through here and not through [`FromStr`], which would let it name a Unix socket.
+    pub fn authority(text: &str) -> Result<Self, TargetError> {
+        let (host, port) = host_port(text)?;
+        Ok(Self::Tcp { host, port })
     }
 
     /// The host, unless it is a Unix socket.
@@ -142,9 +158,14 @@ impl Target {
     /// The address and port, if the host is given by its address.
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp { host: Host::Ip(ip), port } | Self::Udp { host: Host::Ip(ip), port } => {
-                Some(SocketAddr::new(*ip, *port))
+            Self::Tcp {
+                host: Host::Ip(ip),
+                port,
             }
+            | Self::Udp {
+                host: Host::Ip(ip),
+                port,
+            } => Some(SocketAddr::new(*ip, *port)),
             _ => None,
         }
     }
@@ -227,7 +248,10 @@ impl FromStr for Host {
         if let Some(rest) = text.strip_prefix('[') {
             let inner = rest.strip_suffix(']').ok_or(TargetError::Ipv6)?;
             // Neither zones (RFC 6874) nor IPvFuture: a zone means something on one machine only.
-            return inner.parse().map(|ip| Self::Ip(IpAddr::V6(ip))).map_err(|_| TargetError::Ipv6);
+            return inner
+                .parse()
+                .map(|ip| Self::Ip(IpAddr::V6(ip)))
+                .map_err(|_| TargetError::Ipv6);
         }
         if let Ok(ip) = text.parse() {
             return Ok(Self::Ip(ip));
@@ -293,7 +317,9 @@ impl HostName {
 
     /// Whether it is `localhost` or below it, which is always this machine (RFC 6761 section 6.3).
     pub fn is_localhost(&self) -> bool {
-        self.0.strip_suffix("localhost").is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        self.0
+            .strip_suffix("localhost")
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     }
 }
 
@@ -309,7 +335,10 @@ impl FromStr for HostName {
         if name.len() > NAME_MAX {
             return Err(TargetError::Length);
         }
-        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')) {
+        if !name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+        {
             return Err(TargetError::Byte);
         }
         let mut last = "";
@@ -326,11 +355,13 @@ impl FromStr for HostName {
         {
             return Err(TargetError::Number);
         }
-        Ok(Self(if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            name.to_ascii_lowercase().into()
-        } else {
-            name.into()
-        }))
+        Ok(Self(
+            if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+                name.to_ascii_lowercase().into()
+            } else {
+                name.into()
+            },
+        ))
     }
 }
 
@@ -420,13 +451,29 @@ mod tests {
     fn every_form_is_read() {
         assert_eq!(target("127.0.0.1:80"), Ok(Target::tcp([127, 0, 0, 1], 80)));
         assert_eq!(target("[::1]:80"), Ok(Target::tcp(Ipv6Addr::LOCALHOST, 80)));
-        assert_eq!(target("tcp://[::1]:80"), Ok(Target::tcp(Ipv6Addr::LOCALHOST, 80)));
-        assert_eq!(target("udp://8.8.8.8:53"), Ok(Target::udp([8, 8, 8, 8], 53)));
+        assert_eq!(
+            target("tcp://[::1]:80"),
+            Ok(Target::tcp(Ipv6Addr::LOCALHOST, 80))
+        );
+        assert_eq!(
+            target("udp://8.8.8.8:53"),
+            Ok(Target::udp([8, 8, 8, 8], 53))
+        );
         assert_eq!(target("unix:/run/a.sock"), Target::unix("/run/a.sock"));
         assert_eq!(target("unix:@oxy"), Target::unix("@oxy"));
         assert_eq!(target("unix:80").unwrap().to_string(), "unix:80");
-        assert_eq!(target("EXAMPLE.com.:80").unwrap(), target("example.com:80").unwrap());
-        assert_eq!(target("_srv.a-b.example:8").unwrap().host().unwrap().to_string(), "_srv.a-b.example");
+        assert_eq!(
+            target("EXAMPLE.com.:80").unwrap(),
+            target("example.com:80").unwrap()
+        );
+        assert_eq!(
+            target("_srv.a-b.example:8")
+                .unwrap()
+                .host()
+                .unwrap()
+                .to_string(),
+            "_srv.a-b.example"
+        );
     }
 
     #[test]
@@ -467,26 +514,48 @@ mod tests {
         for (text, error) in cases {
             assert_eq!(target(text), Err(error), "{text:?}");
         }
+        assert_eq!(
+            Target::authority("unix:/run/docker.sock"),
+            Err(TargetError::Port)
+        );
+        assert!(Target::authority("udp://8.8.8.8:53").is_err());
         assert_eq!(Target::unix("run/a.sock"), Err(TargetError::Path));
-        assert_eq!(Target::unix(format!("/{}", "a".repeat(UNIX_MAX))), Err(TargetError::Path));
+        assert_eq!(
+            Target::unix(format!("/{}", "a".repeat(UNIX_MAX))),
+            Err(TargetError::Path)
+        );
     }
 
     #[test]
     fn lengths_are_bounded() {
         let label = "a".repeat(LABEL_MAX);
         assert!(label.parse::<HostName>().is_ok());
-        assert_eq!(format!("{label}a").parse::<HostName>(), Err(TargetError::Length));
+        assert_eq!(
+            format!("{label}a").parse::<HostName>(),
+            Err(TargetError::Length)
+        );
         let longest = format!("{label}.{label}.{label}.{}", "a".repeat(61));
         assert_eq!(longest.len(), NAME_MAX);
         assert!(format!("{longest}.").parse::<HostName>().is_ok());
-        assert_eq!(format!("{longest}a").parse::<HostName>(), Err(TargetError::Length));
+        assert_eq!(
+            format!("{longest}a").parse::<HostName>(),
+            Err(TargetError::Length)
+        );
     }
 
     #[test]
     fn localhost_is_known() {
-        for (name, is) in [("localhost", true), ("a.LocalHost.", true), ("notlocalhost", false), ("localhost.a", false)]
-        {
-            assert_eq!(name.parse::<HostName>().unwrap().is_localhost(), is, "{name}");
+        for (name, is) in [
+            ("localhost", true),
+            ("a.LocalHost.", true),
+            ("notlocalhost", false),
+            ("localhost.a", false),
+        ] {
+            assert_eq!(
+                name.parse::<HostName>().unwrap().is_localhost(),
+                is,
+                "{name}"
+            );
         }
     }
 

@@ -27,7 +27,12 @@ struct Flows {
 impl Worker {
     /// The worker `index`, which goes away when `drain` says so.
     pub fn new(index: usize, drain: Drain) -> Self {
-        Self(Arc::new(Inner { index, drain, flows: Mutex::default(), opened: AtomicU64::new(0) }))
+        Self(Arc::new(Inner {
+            index,
+            drain,
+            flows: Mutex::default(),
+            opened: AtomicU64::new(0),
+        }))
     }
 
     /// Which worker it is, from 0.
@@ -67,7 +72,10 @@ impl Worker {
             flows.list.push(Some(info));
             flows.list.len() - 1
         };
-        Entry { worker: self.clone(), index }
+        Entry {
+            worker: self.clone(),
+            index,
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Flows> {

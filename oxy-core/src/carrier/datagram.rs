@@ -46,7 +46,10 @@ pub struct DatagramIo {
 impl DatagramIo {
     /// Carries what `port` exchanges.
     pub fn new(port: impl DatagramPort) -> Self {
-        Self { port: Arc::new(port), meter: Arc::default() }
+        Self {
+            port: Arc::new(port),
+            meter: Arc::default(),
+        }
     }
 
     /// The bytes that crossed so far.

@@ -60,7 +60,10 @@ macro_rules! with_socket {
 
 impl Link {
     fn new(kind: Kind) -> Arc<Self> {
-        Arc::new(Self { kind, meter: Arc::default() })
+        Arc::new(Self {
+            kind,
+            meter: Arc::default(),
+        })
     }
 
     /// The bytes that crossed so far.
@@ -165,7 +168,11 @@ impl Link {
     }
 
     /// Writes some of `bufs`, taken as one run of bytes. Cancel safe.
-    pub fn poll_write_vectored(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    pub fn poll_write_vectored(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let n = with_socket!(&self.kind, socket => loop {
             match socket.try_io(Interest::WRITABLE, || Ok(rustix::io::writev(socket, bufs)?)) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => ready!(socket.poll_write_ready(cx))?,
@@ -180,7 +187,12 @@ impl Link {
     }
 
     /// Writes all of `bytes`, forgetting in `done` how many have gone. Cancel safe: call again with the same `done`.
-    pub fn poll_write_all(&self, cx: &mut Context<'_>, bytes: &[u8], done: &mut usize) -> Poll<io::Result<()>> {
+    pub fn poll_write_all(
+        &self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        done: &mut usize,
+    ) -> Poll<io::Result<()>> {
         while *done < bytes.len() {
             match ready!(self.poll_write(cx, &bytes[*done..]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -202,7 +214,11 @@ impl Link {
 
     /// Runs a system call on the socket under the runtime's readiness, and counts what it moves. `WouldBlock` from `call`
     /// clears the readiness of `interest`.
-    pub fn try_io<T>(&self, interest: Interest, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    pub fn try_io<T>(
+        &self,
+        interest: Interest,
+        call: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
         with_socket!(&self.kind, socket => socket.try_io(interest, call), _other => Err(io::ErrorKind::Unsupported.into()))
     }
 
@@ -294,7 +310,11 @@ pub struct StreamIo {
 impl StreamIo {
     /// A stream over anything that reads and writes.
     pub fn new(io: impl ByteIo) -> Self {
-        let other = Other { io: Box::new(io), ahead: Bytes::new(), ended: false };
+        let other = Other {
+            io: Box::new(io),
+            ahead: Bytes::new(),
+            ended: false,
+        };
         Self::from_link(Link::new(Kind::Other(Mutex::new(other))))
     }
 
@@ -306,7 +326,10 @@ impl StreamIo {
 
     /// A stream over `link`, with nothing read ahead.
     pub fn from_link(link: Arc<Link>) -> Self {
-        Self { link, prefix: BytesMut::new() }
+        Self {
+            link,
+            prefix: BytesMut::new(),
+        }
     }
 
     /// What lies beneath.
@@ -324,7 +347,9 @@ impl StreamIo {
     pub async fn peek(&mut self, want: usize) -> Result<&[u8]> {
         while self.prefix.len() < want {
             let link = &self.link;
-            std::future::poll_fn(|cx| link.poll_readable(cx)).await.map_err(|e| Error::io(Side::Down, e))?;
+            std::future::poll_fn(|cx| link.poll_readable(cx))
+                .await
+                .map_err(|e| Error::io(Side::Down, e))?;
             let mut buffer = Buffer::new();
             let n = std::future::poll_fn(|cx| link.poll_read(cx, buffer.spare()))
                 .await
@@ -365,7 +390,11 @@ impl From<UnixStream> for StreamIo {
 }
 
 impl AsyncRead for StreamIo {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.prefix.is_empty() {
             let n = this.prefix.len().min(buf.remaining());
@@ -379,7 +408,11 @@ impl AsyncRead for StreamIo {
 }
 
 impl AsyncWrite for StreamIo {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.link.poll_write(cx, buf)
     }
 
@@ -411,7 +444,9 @@ mod tests {
 
     async fn sockets() -> (StreamIo, StreamIo) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
         (listener.accept().await.unwrap().0.into(), client.into())
     }
 
@@ -447,12 +482,16 @@ mod tests {
         for (here, mut there) in [sockets().await, StreamIo::pair(64)] {
             assert!(here.link().is_quiet());
             there.write_all(b"!").await.unwrap();
-            std::future::poll_fn(|cx| here.link().poll_readable(cx)).await.unwrap();
+            std::future::poll_fn(|cx| here.link().poll_readable(cx))
+                .await
+                .unwrap();
             assert!(!here.link().is_quiet());
         }
         for (here, there) in [sockets().await, StreamIo::pair(64)] {
             drop(there);
-            std::future::poll_fn(|cx| here.link().poll_readable(cx)).await.unwrap();
+            std::future::poll_fn(|cx| here.link().poll_readable(cx))
+                .await
+                .unwrap();
             assert!(!here.link().is_quiet());
         }
     }
@@ -463,10 +502,17 @@ mod tests {
         for round in 0..100u8 {
             there.write_all(&[round; 3]).await.unwrap();
             let mut buf = [0; 16];
-            let n = std::future::poll_fn(|cx| here.link().poll_read(cx, &mut buf)).await.unwrap();
+            let n = std::future::poll_fn(|cx| here.link().poll_read(cx, &mut buf))
+                .await
+                .unwrap();
             assert_eq!(buf[..n], [round; 3]);
         }
         drop(there);
-        assert_eq!(std::future::poll_fn(|cx| here.link().poll_read(cx, &mut [0; 4])).await.unwrap(), 0);
+        assert_eq!(
+            std::future::poll_fn(|cx| here.link().poll_read(cx, &mut [0; 4]))
+                .await
+                .unwrap(),
+            0
+        );
     }
 }

@@ -30,6 +30,10 @@ impl Offramp for Direct {
             Target::Unix(path) => (Carrier::Stream(self.dialer.unix(path).await?.into()), None),
             _ => return Err(Error::local(ErrorKind::Unsupported)),
         };
-        Ok(Far { carrier, target: target.clone(), peer })
+        Ok(Far {
+            carrier,
+            target: target.clone(),
+            peer,
+        })
     }
 }

@@ -1,8 +1,8 @@
 //! Where flows go out.
 
+pub mod dial;
 mod direct;
-mod dial;
-mod policy;
+pub mod policy;
 
 use std::fmt;
 use std::sync::Arc;

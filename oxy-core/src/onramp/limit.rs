@@ -24,14 +24,22 @@ pub(crate) struct Place {
 impl Limit {
     /// Zero means no limit.
     pub(crate) fn new(total: usize, per_source: usize) -> Arc<Self> {
-        Arc::new(Self { total, per_source, open: AtomicUsize::new(0), sources: Mutex::default() })
+        Arc::new(Self {
+            total,
+            per_source,
+            open: AtomicUsize::new(0),
+            sources: Mutex::default(),
+        })
     }
 
     /// A place for a connection from `source`, if there is one.
     pub(crate) fn place(self: &Arc<Self>, source: Option<IpAddr>) -> Option<Place> {
         let open = self.open.fetch_add(1, Relaxed);
         // From here on, dropping the place gives back what was counted.
-        let mut place = Place { limit: self.clone(), source: None };
+        let mut place = Place {
+            limit: self.clone(),
+            source: None,
+        };
         if self.total != 0 && open >= self.total {
             return None;
         }
@@ -66,7 +74,11 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.limit.open.fetch_sub(1, Relaxed);
         if let Some(source) = self.source {
-            let mut sources = self.limit.sources.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut sources = self
+                .limit
+                .sources
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             if let Some(count) = sources.get_mut(&source) {
                 *count -= 1;
                 if *count == 0 {
@@ -84,7 +96,10 @@ mod tests {
     #[test]
     fn places_come_back() {
         let limit = Limit::new(3, 2);
-        let (one, two) = (Some("192.0.2.1".parse().unwrap()), Some("192.0.2.2".parse().unwrap()));
+        let (one, two) = (
+            Some("192.0.2.1".parse().unwrap()),
+            Some("192.0.2.2".parse().unwrap()),
+        );
         let first = limit.place(one).unwrap();
         let second = limit.place(one).unwrap();
         assert!(limit.place(one).is_none(), "two per source");
@@ -102,6 +117,10 @@ mod tests {
         let limit = Limit::new(0, 1);
         let _held = limit.place(Some("2001:db8::1".parse().unwrap())).unwrap();
         assert!(limit.place(Some("2001:db8::2".parse().unwrap())).is_none());
-        assert!(limit.place(Some("2001:db8:0:1::1".parse().unwrap())).is_some());
+        assert!(
+            limit
+                .place(Some("2001:db8:0:1::1".parse().unwrap()))
+                .is_some()
+        );
     }
 }

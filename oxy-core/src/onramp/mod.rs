@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-pub use stream::{StreamOptions, StreamOnramp};
+pub use stream::{StreamOnramp, StreamOptions};
 
 use crate::flow::Flow;
 use crate::worker::Worker;
@@ -104,15 +104,29 @@ impl FromStr for ListenAddr {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let bad = || Error::local(ErrorKind::Malformed).context("an address to listen on").because(format!(
-            "{text:?} is neither IP:PORT, :PORT, unix:PATH nor udp:IP:PORT"
-        ));
+        let bad = || {
+            Error::local(ErrorKind::Malformed)
+                .context("an address to listen on")
+                .because(format!(
+                    "{text:?} is neither IP:PORT, :PORT, unix:PATH nor udp:IP:PORT"
+                ))
+        };
         let socket = |text: &str| match text.strip_prefix(':') {
-            Some(port) => Ok(SocketAddr::from(([0; 16], port.parse().map_err(|_| bad())?))),
-            None => text.replacen("localhost:", "127.0.0.1:", 1).parse().map_err(|_| bad()),
+            Some(port) => Ok(SocketAddr::from((
+                [0; 16],
+                port.parse().map_err(|_| bad())?,
+            ))),
+            None => text
+                .replacen("localhost:", "127.0.0.1:", 1)
+                .parse()
+                .map_err(|_| bad()),
         };
         if let Some(path) = text.strip_prefix("unix:") {
-            return if path.is_empty() { Err(bad()) } else { Ok(Self::Unix(path.into())) };
+            return if path.is_empty() {
+                Err(bad())
+            } else {
+                Ok(Self::Unix(path.into()))
+            };
         }
         match text.strip_prefix("udp:") {
             Some(text) => socket(text).map(Self::Udp),
@@ -141,7 +155,14 @@ mod tests {
             assert_eq!(text.parse::<ListenAddr>().unwrap().to_string(), text);
         }
         assert_eq!(":80".parse::<ListenAddr>().unwrap().to_string(), "[::]:80");
-        for bad in ["", "80", "unix:", "example.com:80", "127.0.0.1:99999", "udp:x"] {
+        for bad in [
+            "",
+            "80",
+            "unix:",
+            "example.com:80",
+            "127.0.0.1:99999",
+            "udp:x",
+        ] {
             assert!(bad.parse::<ListenAddr>().is_err(), "{bad}");
         }
     }

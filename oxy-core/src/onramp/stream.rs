@@ -61,21 +61,30 @@ pub(crate) struct StreamBind {
 impl Bind for StreamBind {
     fn bind(&self, name: &Arc<str>, workers: usize) -> Result<Bound> {
         let failed = |e: io::Error| {
-            Error::io(Side::Local, io::Error::new(e.kind(), format!("{}: {e}", self.address))).context("listening")
+            Error::io(
+                Side::Local,
+                io::Error::new(e.kind(), format!("{}: {e}", self.address)),
+            )
+            .context("listening")
         };
         let limit = Limit::new(self.options.max_connections, self.options.max_per_source);
         let (address, sockets) = match &self.address {
             ListenAddr::Unix(path) => {
                 let (socket, file) = unix(path, &self.options).map_err(failed)?;
                 let file = Arc::new(file);
-                let sockets: io::Result<Vec<_>> =
-                    (0..workers).map(|_| Ok((socket.try_clone()?, Some(file.clone())))).collect();
+                let sockets: io::Result<Vec<_>> = (0..workers)
+                    .map(|_| Ok((socket.try_clone()?, Some(file.clone()))))
+                    .collect();
                 (self.address.clone(), sockets.map_err(failed)?)
             }
             ListenAddr::Tcp(address) | ListenAddr::Udp(address) => {
                 let first = tcp(*address, &self.options).map_err(failed)?;
                 // Where port 0 was asked for, all workers share the one that the first was given.
-                let address = first.local_addr().map_err(failed)?.as_socket().unwrap_or(*address);
+                let address = first
+                    .local_addr()
+                    .map_err(failed)?
+                    .as_socket()
+                    .unwrap_or(*address);
                 let mut sockets = vec![(first, None)];
                 for _ in 1..workers {
                     sockets.push((tcp(address, &self.options).map_err(failed)?, None));
@@ -87,16 +96,28 @@ impl Bind for StreamBind {
             let (name, limit, address) = (name.clone(), limit.clone(), address.clone());
             let seed: Seed = Box::new(move |_| {
                 let listener = match &address {
-                    ListenAddr::Unix(_) => UnixListener::from_std(socket.into()).map(Listener::Unix),
+                    ListenAddr::Unix(_) => {
+                        UnixListener::from_std(socket.into()).map(Listener::Unix)
+                    }
                     _ => TcpListener::from_std(socket.into()).map(Listener::Tcp),
                 };
-                let listener = listener.map_err(|e| Error::io(Side::Local, e).context("listening"))?;
+                let listener =
+                    listener.map_err(|e| Error::io(Side::Local, e).context("listening"))?;
                 let local = address.socket_addr();
-                Ok(AnyOnramp::new(StreamOnramp { listener, name, local, limit, _file: file }))
+                Ok(AnyOnramp::new(StreamOnramp {
+                    listener,
+                    name,
+                    local,
+                    limit,
+                    _file: file,
+                }))
             });
             seed
         });
-        Ok(Bound { seeds: seeds.collect(), address })
+        Ok(Bound {
+            seeds: seeds.collect(),
+            address,
+        })
     }
 }
 
@@ -129,9 +150,10 @@ impl Onramp for StreamOnramp {
                     let local = local.or_else(|| socket.local_addr().ok());
                     (Layer::Tcp, StreamIo::from(socket), Some(peer), local)
                 }),
-                Listener::Unix(listener) => {
-                    listener.accept().await.map(|(socket, _)| (Layer::Unix, StreamIo::from(socket), None, None))
-                }
+                Listener::Unix(listener) => listener
+                    .accept()
+                    .await
+                    .map(|(socket, _)| (Layer::Unix, StreamIo::from(socket), None, None)),
             };
             match accepted {
                 Ok((layer, stream, peer, local)) => {
@@ -164,13 +186,21 @@ impl StreamOnramp {
         local: Option<SocketAddr>,
         place: Place,
     ) -> Flow {
-        let origin = Origin { listener: self.name.clone(), peer, local };
+        let origin = Origin {
+            listener: self.name.clone(),
+            peer,
+            local,
+        };
         Flow::new(layer, Carrier::Stream(stream), origin).holding(Box::new(place))
     }
 }
 
 fn tcp(address: SocketAddr, options: &StreamOptions) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking(),
+        Some(Protocol::TCP),
+    )?;
     if address.is_ipv6() && address.ip().is_unspecified() {
         // ":80" is for everybody, whatever the system's default for mapped addresses is.
         socket.set_only_v6(false)?;
@@ -198,7 +228,9 @@ fn unix(path: &Path, options: &StreamOptions) -> io::Result<(Socket, SocketFile)
         // A socket that nobody listens on any more was left behind by a process that died.
         let stale = e.kind() == io::ErrorKind::AddrInUse
             && std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
-            && Socket::new(Domain::UNIX, Type::STREAM, None)?.connect(&address).is_err();
+            && Socket::new(Domain::UNIX, Type::STREAM, None)?
+                .connect(&address)
+                .is_err();
         if !stale {
             return Err(e);
         }

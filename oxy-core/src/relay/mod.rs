@@ -16,13 +16,17 @@ pub struct RelayOptions {
 
 impl Default for RelayOptions {
     fn default() -> Self {
-        Self { idle: Duration::from_secs(3600) }
+        Self {
+            idle: Duration::from_secs(3600),
+        }
     }
 }
 
 /// Relays both ways until both ends are done.
 pub async fn stream(mut near: StreamIo, mut far: StreamIo, _options: &RelayOptions) -> Result<()> {
-    tokio::io::copy_bidirectional(&mut near, &mut far).await.map_err(|e| Error::io(Side::Local, e))?;
+    tokio::io::copy_bidirectional(&mut near, &mut far)
+        .await
+        .map_err(|e| Error::io(Side::Local, e))?;
     Ok(())
 }
 
