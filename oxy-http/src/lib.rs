@@ -1,1 +1,4 @@
 //! HTTP for the Oxy proxy framework.
+
+pub mod h1;
+pub mod limits;
