@@ -180,6 +180,10 @@ impl Decoder {
     }
 
     #[inline]
+    #[expect(
+        clippy::match_same_arms,
+        reason = "one arm for each transition, in the order of the grammar"
+    )]
     fn step(&mut self, byte: u8, limits: &ChunkLimits) -> Result<State, Reject> {
         let next = match (self.state, byte) {
             (State::Start | State::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {

@@ -7,8 +7,9 @@ pub mod known;
 pub mod parse;
 pub mod write;
 
+mod facts;
 mod reject;
 mod target;
-mod token;
+pub(crate) mod token;
 
 pub use reject::Reject;

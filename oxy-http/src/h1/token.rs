@@ -62,7 +62,7 @@ pub(crate) fn digits(text: &[u8]) -> Option<u64> {
         }
         value = value.checked_mul(10)?.checked_add(u64::from(byte - b'0'))?;
     }
-    (value <= i64::MAX as u64).then_some(value)
+    i64::try_from(value).is_ok().then_some(value)
 }
 
 #[cfg(test)]

@@ -35,9 +35,11 @@ pub fn chunk_head_in(length: u64, line: &mut [u8; MAX_CHUNK_HEAD]) -> &[u8] {
     }
 }
 
-/// Appends `number` in decimal.
-pub fn decimal(number: u64, out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
+/// Most digits of a number.
+pub const MAX_DECIMAL: usize = 20;
+
+/// `number` in decimal, in `digits`.
+pub fn decimal_in(number: u64, digits: &mut [u8; MAX_DECIMAL]) -> &[u8] {
     let mut at = digits.len();
     let mut rest = number;
     loop {
@@ -45,10 +47,9 @@ pub fn decimal(number: u64, out: &mut Vec<u8>) {
         digits[at] = b'0' + (rest % 10) as u8;
         rest /= 10;
         if rest == 0 {
-            break;
+            return &digits[at..];
         }
     }
-    out.extend_from_slice(&digits[at..]);
 }
 
 #[cfg(test)]
@@ -72,9 +73,10 @@ mod tests {
             let mut out = Vec::new();
             chunk_head(number, &mut out);
             assert_eq!(out, format!("{number:x}\r\n").into_bytes());
-            out.clear();
-            decimal(number, &mut out);
-            assert_eq!(out, number.to_string().into_bytes());
+            assert_eq!(
+                decimal_in(number, &mut [0; MAX_DECIMAL]),
+                number.to_string().as_bytes()
+            );
         }
     }
 }
