@@ -76,11 +76,18 @@ impl<'a> RequestHead<'a, Mapped<'a>> {
             _ if uri.scheme().is_some() => TargetForm::Absolute,
             _ => TargetForm::Origin,
         };
+        // HTTP/1.0 knows neither expectations nor trailers (RFC 9110 section 10.1.1).
+        let knows = !matches!(
+            parts.version,
+            http::Version::HTTP_09 | http::Version::HTTP_10
+        );
         let listed = |name, word: &[u8]| {
             let all = parts.headers.get_all(name);
-            all.iter().any(|value| {
-                token::elements(value.as_bytes()).any(|element| element.eq_ignore_ascii_case(word))
-            })
+            knows
+                && all.iter().any(|value| {
+                    token::elements(value.as_bytes())
+                        .any(|element| element.eq_ignore_ascii_case(word))
+                })
         };
         Self {
             method: parts.method.as_str().as_bytes(),

@@ -107,6 +107,16 @@ fn framing_is_written_once() {
 }
 
 #[test]
+fn http_10_has_neither_expectations_nor_trailers() {
+    assert_eq!(
+        forward(
+            "POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nTE: trailers\r\nContent-Length: 5\r\n\r\n"
+        ),
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n"
+    );
+}
+
+#[test]
 fn targets() {
     let line = |input: &str, hop: &RequestHop<'_>| {
         let (_, out) = forward_with(input, hop, &plain());
