@@ -1,0 +1,262 @@
+//! Where fields come from and where they go.
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::h1::index::{Field, RequestIndex, ResponseIndex};
+use crate::h1::known::{Known, Seen};
+use crate::h1::token;
+
+/// One field of a head.
+#[derive(Clone, Copy, Debug)]
+pub struct FieldRef<'a> {
+    /// Which name it is.
+    pub known: Known,
+    /// The name, in the case in which it came.
+    pub name: &'a [u8],
+    /// The value.
+    pub value: &'a [u8],
+    /// Whether a Connection field names it.
+    pub named: bool,
+    /// What lets it be passed on without being taken apart.
+    whole: Whole<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Whole<'a> {
+    /// Its line with the CRLF, which the parser has found to be good.
+    Line(&'a [u8]),
+    Typed(&'a HeaderName, &'a HeaderValue),
+}
+
+/// The fields of a head.
+pub trait Fields {
+    /// Whether there is a field with this name.
+    fn has(&self, known: Known) -> bool;
+    /// The fields, in order.
+    fn iter(&self) -> impl Iterator<Item = FieldRef<'_>>;
+    /// About how many bytes they have on the wire.
+    fn size(&self) -> usize;
+}
+
+/// The fields of a raw head with its index.
+#[derive(Clone, Copy, Debug)]
+pub struct Indexed<'a> {
+    head: &'a [u8],
+    fields: &'a [Field],
+    seen: Seen,
+    end: usize,
+}
+
+impl<'a> Indexed<'a> {
+    /// Those of a request; `head` is what was indexed.
+    pub fn request(index: &'a RequestIndex, head: &'a [u8]) -> Self {
+        Self {
+            head,
+            fields: &index.fields,
+            seen: index.seen,
+            end: index.head_len.saturating_sub(2),
+        }
+    }
+
+    /// Those of a response; `head` is what was indexed.
+    pub fn response(index: &'a ResponseIndex, head: &'a [u8]) -> Self {
+        Self {
+            head,
+            fields: &index.fields,
+            seen: index.seen,
+            end: index.head_len.saturating_sub(2),
+        }
+    }
+}
+
+impl Fields for Indexed<'_> {
+    #[inline]
+    fn has(&self, known: Known) -> bool {
+        self.seen.has(known)
+    }
+
+    #[inline]
+    fn iter(&self) -> impl Iterator<Item = FieldRef<'_>> {
+        self.fields.iter().enumerate().map(|(at, field)| {
+            let end = self
+                .fields
+                .get(at + 1)
+                .map_or(self.end, |next| next.name().range().start);
+            FieldRef {
+                known: field.known,
+                name: field.name().of(self.head),
+                value: field.value().of(self.head),
+                named: field.named,
+                whole: Whole::Line(
+                    self.head
+                        .get(field.name().range().start..end)
+                        .unwrap_or_default(),
+                ),
+            }
+        })
+    }
+
+    fn size(&self) -> usize {
+        self.end
+    }
+}
+
+/// The fields of a header map.
+#[derive(Clone, Copy, Debug)]
+pub struct Mapped<'a> {
+    map: &'a HeaderMap,
+    nominates: bool,
+}
+
+impl<'a> Mapped<'a> {
+    /// Those of `map`.
+    pub fn new(map: &'a HeaderMap) -> Self {
+        Self {
+            map,
+            nominates: map.contains_key(http::header::CONNECTION),
+        }
+    }
+
+    fn names(&self, name: &HeaderName) -> bool {
+        self.nominates
+            && self
+                .map
+                .get_all(http::header::CONNECTION)
+                .iter()
+                .any(|value| {
+                    token::elements(value.as_bytes())
+                        .any(|option| option.eq_ignore_ascii_case(name.as_str().as_bytes()))
+                })
+    }
+}
+
+impl Fields for Mapped<'_> {
+    fn has(&self, known: Known) -> bool {
+        known
+            .header_name()
+            .is_some_and(|name| self.map.contains_key(name))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = FieldRef<'_>> {
+        self.map.iter().map(|(name, value)| {
+            let known = Known::of(name.as_str().as_bytes());
+            FieldRef {
+                known,
+                name: name.as_str().as_bytes(),
+                value: value.as_bytes(),
+                named: !known.is_protected() && self.names(name),
+                whole: Whole::Typed(name, value),
+            }
+        })
+    }
+
+    fn size(&self) -> usize {
+        self.map
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + 4)
+            .sum()
+    }
+}
+
+/// Where fields go.
+pub trait Sink {
+    /// Passes a field on as it is.
+    fn pass(&mut self, field: &FieldRef<'_>);
+    /// Begins a field of our own.
+    fn open(&mut self, name: Known);
+    /// Adds to the value of the field that was begun.
+    fn push(&mut self, part: &[u8]);
+    /// Ends the field that was begun.
+    fn close(&mut self);
+
+    /// Writes a field of our own.
+    fn put(&mut self, name: Known, value: &[u8]) {
+        self.open(name);
+        self.push(value);
+        self.close();
+    }
+}
+
+/// Writes field lines (RFC 9112 section 5).
+#[derive(Debug)]
+pub struct Lines<'a>(pub &'a mut Vec<u8>);
+
+impl Sink for Lines<'_> {
+    #[inline]
+    fn pass(&mut self, field: &FieldRef<'_>) {
+        if let Whole::Line(line) = field.whole {
+            self.0.extend_from_slice(line);
+        } else {
+            self.0.extend_from_slice(field.name);
+            self.0.extend_from_slice(b": ");
+            self.0.extend_from_slice(field.value);
+            self.0.extend_from_slice(b"\r\n");
+        }
+    }
+
+    #[inline]
+    fn open(&mut self, name: Known) {
+        self.0.extend_from_slice(name.wire().as_bytes());
+        self.0.extend_from_slice(b": ");
+    }
+
+    #[inline]
+    fn push(&mut self, part: &[u8]) {
+        self.0.extend_from_slice(part);
+    }
+
+    #[inline]
+    fn close(&mut self) {
+        self.0.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Fills a header map.
+#[derive(Debug)]
+pub struct MapSink<'a> {
+    map: &'a mut HeaderMap,
+    open: Option<HeaderName>,
+    value: Vec<u8>,
+}
+
+impl<'a> MapSink<'a> {
+    /// Appends to `map`.
+    pub fn new(map: &'a mut HeaderMap) -> Self {
+        Self {
+            map,
+            open: None,
+            value: Vec::new(),
+        }
+    }
+}
+
+impl Sink for MapSink<'_> {
+    fn pass(&mut self, field: &FieldRef<'_>) {
+        if let Whole::Typed(name, value) = field.whole {
+            self.map.append(name.clone(), value.clone());
+            return;
+        }
+        // What the parser has let through, `http` takes.
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(field.name),
+            HeaderValue::from_bytes(field.value),
+        ) {
+            self.map.append(name, value);
+        }
+    }
+
+    fn open(&mut self, name: Known) {
+        self.open = name.header_name();
+        self.value.clear();
+    }
+
+    fn push(&mut self, part: &[u8]) {
+        self.value.extend_from_slice(part);
+    }
+
+    fn close(&mut self) {
+        if let (Some(name), Ok(value)) = (self.open.take(), HeaderValue::from_bytes(&self.value)) {
+            self.map.append(name, value);
+        }
+    }
+}
