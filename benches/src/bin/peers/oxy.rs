@@ -1,6 +1,6 @@
 //! Finds the oxy to measure, building it if none is given.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::Options;
@@ -8,20 +8,44 @@ use crate::Options;
 /// How oxy is started.
 const ARGUMENTS: &str = "{mode} --listen {listen} --to {origin} --workers 1";
 
-/// The command line template.
-pub(crate) fn command(options: &Options) -> Result<String, String> {
-    if let Some(template) = &options.oxy_cmd {
-        return Ok(template.clone());
+/// What stands for Oxy.
+#[derive(Debug)]
+pub(crate) struct Oxy {
+    /// The binary, unless something else is in its place.
+    pub(crate) program: Option<PathBuf>,
+    /// The command line, with `{mode}`, `{listen}` and `{origin}` in it.
+    pub(crate) template: Vec<String>,
+}
+
+impl Oxy {
+    /// As the options say.
+    pub(crate) fn find(options: &Options) -> Result<Self, String> {
+        if let Some(template) = &options.oxy_cmd {
+            return Ok(Self {
+                program: None,
+                template: words(template).collect(),
+            });
+        }
+        let program = match &options.oxy {
+            Some(path) => path.clone(),
+            None => build()?,
+        };
+        let template = std::iter::once(program.display().to_string())
+            .chain(words(ARGUMENTS))
+            .collect();
+        Ok(Self {
+            program: Some(program),
+            template,
+        })
     }
-    let program = match &options.oxy {
-        Some(path) => path.display().to_string(),
-        None => build()?,
-    };
-    Ok(format!("{program} {ARGUMENTS}"))
+}
+
+fn words(text: &str) -> impl Iterator<Item = String> {
+    text.split_whitespace().map(str::to_owned)
 }
 
 /// Builds the release binary of this workspace and returns its path.
-fn build() -> Result<String, String> {
+fn build() -> Result<PathBuf, String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("Cargo.toml");
     let output = Command::new(cargo)
@@ -42,6 +66,6 @@ fn build() -> Result<String, String> {
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
         .filter(|message| message["target"]["name"] == "oxy")
-        .find_map(|message| message["executable"].as_str().map(str::to_owned))
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
         .ok_or_else(|| "cargo built no oxy binary".into())
 }

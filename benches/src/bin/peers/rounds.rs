@@ -9,7 +9,7 @@ use crate::case::Case;
 use crate::child::{Server, TempDir, free_address, output};
 use crate::load::Sample;
 use crate::machine::Machine;
-use crate::oxy;
+use crate::oxy::Oxy;
 use crate::proxy::{Peer, Site};
 use crate::report::{Report, Row};
 
@@ -17,7 +17,7 @@ use crate::report::{Report, Row};
 pub(crate) async fn run(options: &Options) -> Result<Report, Box<dyn Error>> {
     let peers = chosen(&options.peers, &Peer::ALL, Some(Peer::Oxy));
     let cases = chosen(&options.cases, &Case::DEFAULT, None);
-    let oxy_cmd = oxy::command(options)?;
+    let oxy = Oxy::find(options)?;
     let dir = TempDir::new()?;
 
     let origin_at = free_address()?;
@@ -33,7 +33,7 @@ pub(crate) async fn run(options: &Options) -> Result<Report, Box<dyn Error>> {
 
     let versions: BTreeMap<_, _> = peers
         .iter()
-        .map(|&peer| (peer, peer.version(&oxy_cmd)))
+        .map(|&peer| (peer, peer.version(oxy.program.as_deref())))
         .collect();
     let mut rows = Vec::new();
     for case in cases {
@@ -52,7 +52,7 @@ pub(crate) async fn run(options: &Options) -> Result<Report, Box<dyn Error>> {
                     listen,
                     origin: origin_at,
                     dir: &sub,
-                    oxy_cmd: &oxy_cmd,
+                    oxy_cmd: &oxy.template,
                 };
                 let sample = one(options, &itself, case, peer, &site).await;
                 if let Err(error) = &sample {

@@ -22,7 +22,7 @@ pub(crate) enum Peer {
     Nginx,
     /// nginx that passes bodies on as they come.
     NginxUnbuffered,
-    /// `HAProxy`, splicing when it sees fit.
+    /// `HAProxy`, splicing bodies through pipes of 1 MiB.
     Haproxy,
     /// A floor: bare tokio, copying.
     Relay,
@@ -43,7 +43,7 @@ pub(crate) struct Site<'a> {
     /// A directory of its own.
     pub(crate) dir: &'a Path,
     /// Oxy's command line, with `{mode}`, `{listen}` and `{origin}` in it.
-    pub(crate) oxy_cmd: &'a str,
+    pub(crate) oxy_cmd: &'a [String],
 }
 
 impl Peer {
@@ -96,7 +96,7 @@ impl Peer {
             Self::Oxy => {
                 let mode = if case.layer_4() { "tcp" } else { "reverse" };
                 site.oxy_cmd
-                    .split_whitespace()
+                    .iter()
                     .map(|word| {
                         word.replace("{mode}", mode)
                             .replace("{listen}", &listen)
@@ -124,21 +124,20 @@ impl Peer {
         })
     }
 
-    /// What it calls itself, or why it cannot run here.
-    pub(crate) fn version(self, oxy_cmd: &str) -> Result<String, String> {
-        let (program, flag) = match self {
-            Self::Oxy => (
-                oxy_cmd.split_whitespace().next().unwrap_or("oxy"),
-                "--version",
-            ),
-            Self::Nginx | Self::NginxUnbuffered => ("nginx", "-v"),
-            Self::Haproxy => ("haproxy", "-v"),
-            Self::Relay | Self::SpliceRelay => return Ok("built with the harness".into()),
+    /// What it calls itself, or why it cannot run here. Nothing can be asked of
+    /// what stands in Oxy's place.
+    pub(crate) fn version(self, oxy: Option<&Path>) -> Result<String, String> {
+        let (program, flag) = match (self, oxy) {
+            (Self::Oxy, None) => return Ok("replaced by --oxy-cmd".into()),
+            (Self::Oxy, Some(oxy)) => (oxy, "--version"),
+            (Self::Nginx | Self::NginxUnbuffered, _) => (Path::new("nginx"), "-v"),
+            (Self::Haproxy, _) => (Path::new("haproxy"), "-v"),
+            (Self::Relay | Self::SpliceRelay, _) => return Ok("built with the harness".into()),
         };
         let output = Command::new(program)
             .arg(flag)
             .output()
-            .map_err(|error| format!("{program} does not start: {error}"))?;
+            .map_err(|error| format!("{} does not start: {error}", program.display()))?;
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);
         Ok(text.lines().next().unwrap_or("unknown").trim().to_owned())
