@@ -11,8 +11,16 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::usage;
+
 /// How long a child may take to listen.
 const START: Duration = Duration::from_secs(5);
+
+/// What the names of our directories begin with; the process's number follows.
+const PREFIX: &str = "oxy-peers-";
+
+/// How long killed children may take to go.
+const END: Duration = Duration::from_secs(2);
 
 /// A directory that is removed when this is dropped.
 #[derive(Debug)]
@@ -21,7 +29,8 @@ pub(crate) struct TempDir(PathBuf);
 impl TempDir {
     /// A new directory, named after this process.
     pub(crate) fn new() -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("oxy-peers-{}", std::process::id()));
+        remove_orphans();
+        let path = std::env::temp_dir().join(format!("{PREFIX}{}", std::process::id()));
         fs::create_dir(&path)?;
         Ok(Self(path))
     }
@@ -37,6 +46,33 @@ impl TempDir {
 impl Drop for TempDir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Removes the directories of harnesses that were killed outright.
+fn remove_orphans() {
+    for entry in fs::read_dir(std::env::temp_dir())
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = entry.file_name();
+        let pid = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(PREFIX)?.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Waits until every killed child is gone and reaped, which the runtime does meanwhile.
+pub(crate) async fn all_gone() {
+    let begun = Instant::now();
+    while usage::descendants(std::process::id()).is_ok_and(|count| count > 0)
+        && begun.elapsed() < END
+    {
+        sleep(Duration::from_millis(10)).await;
     }
 }
 

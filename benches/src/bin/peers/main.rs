@@ -149,11 +149,13 @@ fn measure(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         // Dropping the measurement kills its children and removes its files.
         let mut terminate =
             tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        tokio::select! {
+        let report = tokio::select! {
             report = rounds::run(options) => report,
             _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
             _ = terminate.recv() => Err("terminated".into()),
-        }
+        };
+        child::all_gone().await;
+        report
     })?;
     print!("{}", report.text());
     if let Some(path) = &options.json {

@@ -51,6 +51,12 @@ pub(crate) fn open_files(pid: u32) -> io::Result<usize> {
     Ok(total)
 }
 
+/// How many children, and children of theirs, a process has; those that wait to be
+/// reaped included.
+pub(crate) fn descendants(pid: u32) -> io::Result<usize> {
+    Ok(tree(pid)?.len() - 1)
+}
+
 /// The `/proc/PID/task/TID` directories of a process tree.
 fn tasks(pid: u32) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
