@@ -1,0 +1,275 @@
+//! The load generator: offers requests, checks every answer, and reads the
+//! proxy's usage at both edges of the measured window.
+
+mod client;
+mod fleet;
+mod histogram;
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::client::Method;
+use self::fleet::Fleet;
+use self::histogram::Histogram;
+use crate::usage;
+
+/// How requests are offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shape {
+    /// Every connection sends its next request when it has its answer.
+    Closed,
+    /// The same, on a new connection each time.
+    Fresh,
+    /// Requests are due at a fixed rate, whether or not earlier ones are answered.
+    Rate,
+    /// Each connection makes one request and then rests.
+    Idle,
+}
+
+/// What one run of the load generator does.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Load {
+    /// Where the proxy listens.
+    #[arg(long)]
+    pub(crate) target: SocketAddr,
+    /// The proxy's process.
+    #[arg(long)]
+    pub(crate) pid: u32,
+    /// How requests are offered.
+    #[arg(long, value_enum)]
+    pub(crate) shape: Shape,
+    /// What is asked for.
+    #[arg(long, value_enum)]
+    pub(crate) method: Method,
+    /// Length of the body, in the direction of the method.
+    #[arg(long)]
+    pub(crate) size: usize,
+    /// Connections open at a time.
+    #[arg(long)]
+    pub(crate) connections: usize,
+    /// Seconds before the measured window.
+    #[arg(long)]
+    pub(crate) warmup: f64,
+    /// Seconds of the measured window.
+    #[arg(long)]
+    pub(crate) seconds: f64,
+    /// Requests per second, for the shape that has a rate.
+    #[arg(long, default_value_t = 1000.0)]
+    pub(crate) rate: f64,
+}
+
+/// What one run measured.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Sample {
+    /// Answers within the window.
+    pub(crate) requests: u64,
+    /// Length of the window.
+    pub(crate) seconds: f64,
+    /// The proxy's processor time within the window, in nanoseconds.
+    pub(crate) cpu_ns: u64,
+    /// Latency percentiles, in microseconds.
+    pub(crate) p50_us: f64,
+    /// See [`p50_us`](Self::p50_us).
+    pub(crate) p99_us: f64,
+    /// See [`p50_us`](Self::p50_us).
+    pub(crate) p999_us: f64,
+    /// Answers with another status, length or content than expected.
+    pub(crate) wrong: u64,
+    /// Connections that failed or broke within an exchange.
+    pub(crate) errors: u64,
+    /// Resident memory at the end of the window.
+    pub(crate) rss_bytes: u64,
+    /// Growth of resident memory for each idle connection.
+    pub(crate) idle_bytes: Option<f64>,
+    /// The proxy's descriptors beyond one for each idle connection.
+    pub(crate) extra_files: Option<usize>,
+}
+
+/// Runs the load and prints its sample as JSON.
+pub(crate) fn run(load: &Load) -> Result<(), Box<dyn Error>> {
+    let sample = match load.shape {
+        Shape::Closed | Shape::Fresh => closed(load)?,
+        Shape::Rate => rated(load)?,
+        Shape::Idle => idle(load)?,
+    };
+    println!("{}", serde_json::to_string(&sample)?);
+    Ok(())
+}
+
+/// The measured window: closed until the warm-up is over.
+struct Window<'a> {
+    load: &'a Load,
+    opens: Instant,
+    opened: Option<(Instant, u64)>,
+    latency: Histogram,
+}
+
+impl<'a> Window<'a> {
+    fn new(load: &'a Load) -> Self {
+        let opens = Instant::now() + Duration::from_secs_f64(load.warmup);
+        Self {
+            load,
+            opens,
+            opened: None,
+            latency: Histogram::default(),
+        }
+    }
+
+    /// Opens the window when it is time; `true` once it is over.
+    fn tick(&mut self, now: Instant) -> std::io::Result<bool> {
+        if let Some((at, _)) = self.opened {
+            return Ok(now.duration_since(at).as_secs_f64() >= self.load.seconds);
+        }
+        if now >= self.opens {
+            self.opened = Some((now, usage::cpu_ns(self.load.pid)?));
+        }
+        Ok(false)
+    }
+
+    fn record(&mut self, latency: Duration) {
+        if self.opened.is_some() {
+            self.latency.record(latency);
+        }
+    }
+
+    fn finish(self, fleet: &Fleet) -> Result<Sample, Box<dyn Error>> {
+        let cpu_ns = usage::cpu_ns(self.load.pid)?;
+        let (at, before) = self.opened.ok_or("the window never opened")?;
+        Ok(Sample {
+            requests: self.latency.count(),
+            seconds: at.elapsed().as_secs_f64(),
+            cpu_ns: cpu_ns.saturating_sub(before),
+            p50_us: self.latency.percentile_us(0.5),
+            p99_us: self.latency.percentile_us(0.99),
+            p999_us: self.latency.percentile_us(0.999),
+            wrong: fleet.wrong(),
+            errors: fleet.errors(),
+            rss_bytes: usage::rss_bytes(self.load.pid)?,
+            ..Sample::default()
+        })
+    }
+}
+
+fn closed(load: &Load) -> Result<Sample, Box<dyn Error>> {
+    let mut fleet = Fleet::new(load)?;
+    let mut window = Window::new(load);
+    for slot in 0..load.connections {
+        fleet.launch(slot)?;
+    }
+    loop {
+        for index in 0..fleet.wait(Duration::from_millis(10))? {
+            let Some(done) = fleet.turn(index)? else {
+                continue;
+            };
+            if let Some(latency) = done.latency {
+                window.record(latency);
+            }
+            if load.shape == Shape::Fresh {
+                fleet.close(done.slot);
+            }
+            fleet.launch(done.slot)?;
+        }
+        if window.tick(Instant::now())? {
+            return window.finish(&fleet);
+        }
+    }
+}
+
+/// Latency counts from the moment a request was due, so that a proxy that
+/// stalls is charged for every request that it kept waiting.
+fn rated(load: &Load) -> Result<Sample, Box<dyn Error>> {
+    let mut fleet = Fleet::new(load)?;
+    let mut window = Window::new(load);
+    let mut idle: Vec<usize> = (0..load.connections).rev().collect();
+    let mut due_of = vec![Instant::now(); load.connections];
+    let mut overdue = VecDeque::new();
+    let gap = Duration::from_secs_f64(1.0 / load.rate);
+    let mut due = Instant::now();
+    loop {
+        let now = Instant::now();
+        if window.tick(now)? {
+            // What is still unanswered has waited at least this long.
+            for at in overdue {
+                window.record(now.duration_since(at));
+            }
+            return window.finish(&fleet);
+        }
+        while due <= now {
+            overdue.push_back(due);
+            due += gap;
+        }
+        while !overdue.is_empty()
+            && let Some(slot) = idle.pop()
+        {
+            if let Some(at) = overdue.pop_front() {
+                due_of[slot] = at;
+                fleet.launch(slot)?;
+            }
+        }
+        for index in 0..fleet.wait(due.saturating_duration_since(Instant::now()))? {
+            let Some(done) = fleet.turn(index)? else {
+                continue;
+            };
+            if done.latency.is_some() {
+                window.record(due_of[done.slot].elapsed());
+            }
+            idle.push(done.slot);
+        }
+    }
+}
+
+/// New connections that may be in progress at a time, below any listener's backlog.
+const OPENING: usize = 64;
+
+fn idle(load: &Load) -> Result<Sample, Box<dyn Error>> {
+    // What the first connections make the proxy allocate once is not the cost of a connection.
+    let warm = Load {
+        shape: Shape::Closed,
+        connections: OPENING,
+        seconds: 0.2,
+        ..load.clone()
+    };
+    let mut sample = closed(&warm)?;
+    std::thread::sleep(Duration::from_millis(500));
+    let before = usage::rss_bytes(load.pid)?;
+
+    let mut fleet = Fleet::new(load)?;
+    let started = Instant::now();
+    let mut next = 0;
+    let mut resting = 0;
+    while resting < load.connections {
+        if started.elapsed() > Duration::from_secs(30) {
+            return Err(format!("only {resting} connections were served in 30 s").into());
+        }
+        while next < load.connections && next - resting < OPENING {
+            fleet.launch(next)?;
+            next += 1;
+        }
+        for index in 0..fleet.wait(Duration::from_millis(10))? {
+            if let Some(done) = fleet.turn(index)? {
+                if done.latency.is_none() {
+                    return Err(format!("a connection broke after {resting} were served").into());
+                }
+                resting += 1;
+            }
+        }
+    }
+    let rest = Instant::now();
+    while rest.elapsed().as_secs_f64() < load.seconds {
+        for index in 0..fleet.wait(Duration::from_millis(100))? {
+            fleet.turn(index)?; // counts a connection that the proxy closes
+        }
+    }
+    let after = usage::rss_bytes(load.pid)?;
+    sample.errors += fleet.errors();
+    sample.wrong += fleet.wrong();
+    sample.rss_bytes = after;
+    sample.idle_bytes = Some((after as f64 - before as f64) / load.connections as f64);
+    sample.extra_files = Some(usage::open_files(load.pid)?.saturating_sub(load.connections));
+    Ok(sample)
+}

@@ -1,0 +1,180 @@
+//! Oxy next to its peers: the same load through each, one processor core each,
+//! in turns. `benches/README.md` says how to run it and how to read it.
+
+mod bars;
+mod case;
+mod child;
+mod head;
+mod load;
+mod machine;
+mod origin;
+mod oxy;
+mod pattern;
+mod pinned;
+mod poller;
+mod proxy;
+mod relay;
+mod report;
+mod rounds;
+mod table;
+mod usage;
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::case::Case;
+use self::proxy::Peer;
+
+/// Compares Oxy with nginx, `HAProxy` and bare relays.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    role: Option<Role>,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What to measure and where to put the results.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Options {
+    /// A case; may be repeated. Without any: all but rate-1k.
+    #[arg(long = "case", value_enum)]
+    cases: Vec<Case>,
+    /// A peer; may be repeated. Without any: all. Oxy is always among them.
+    #[arg(long = "peer", value_enum)]
+    peers: Vec<Peer>,
+    /// Rounds of each case.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: u32,
+    /// Seconds of each measured window.
+    #[arg(long, default_value_t = 5.0, value_parser = seconds)]
+    seconds: f64,
+    /// Seconds of load before each measured window.
+    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
+    warmup: f64,
+    /// Requests per second in rate-1k.
+    #[arg(long, default_value_t = 5000.0)]
+    rate: f64,
+    /// An oxy that is already built.
+    #[arg(long, value_name = "PATH", conflicts_with = "oxy_cmd")]
+    oxy: Option<PathBuf>,
+    /// What to run in oxy's place; `{mode}` (reverse or tcp), `{listen}` and `{origin}` are filled in.
+    #[arg(long, value_name = "TEMPLATE")]
+    oxy_cmd: Option<String>,
+    /// The core that the proxies run on.
+    #[arg(long, default_value_t = 0)]
+    proxy_cpu: usize,
+    /// The core that the origin and the load run on.
+    #[arg(long, default_value_t = 1)]
+    load_cpu: usize,
+    /// Write everything that was measured as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the tables as Markdown.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// Fail if Oxy misses a bar.
+    #[arg(long)]
+    bars: bool,
+}
+
+/// What the harness starts itself as.
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// The origin.
+    #[command(hide = true)]
+    Origin {
+        /// Where to listen.
+        listen: SocketAddr,
+    },
+    /// The load generator.
+    #[command(hide = true)]
+    Load(load::Load),
+    /// A floor.
+    #[command(hide = true)]
+    Relay {
+        /// Where to listen.
+        listen: SocketAddr,
+        /// Where to connect.
+        to: SocketAddr,
+        /// Splice instead of copying.
+        #[arg(long)]
+        splice: bool,
+    },
+    /// Any command, on one core and no longer than the harness.
+    #[command(hide = true)]
+    Pinned {
+        /// The core.
+        cpu: usize,
+        /// The harness.
+        parent: u32,
+        /// The command.
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.role {
+        None => measure(&cli.options),
+        Some(Role::Origin { listen }) => origin::run(*listen).map(|()| ExitCode::SUCCESS),
+        Some(Role::Load(load)) => load::run(load).map(|()| ExitCode::SUCCESS),
+        Some(Role::Relay { listen, to, splice }) => {
+            relay::run(*listen, *to, *splice).map(|()| ExitCode::SUCCESS)
+        }
+        Some(Role::Pinned {
+            cpu,
+            parent,
+            command,
+        }) => pinned::run(*cpu, *parent, command).map(|()| ExitCode::SUCCESS),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("peers: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Measures, reports, and judges.
+fn measure(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let report = runtime.block_on(async {
+        // Dropping the measurement kills its children and removes its files.
+        let mut terminate =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let report = tokio::select! {
+            report = rounds::run(options) => report,
+            _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+            _ = terminate.recv() => Err("terminated".into()),
+        };
+        child::all_gone().await;
+        report
+    })?;
+    print!("{}", report.text());
+    if let Some(path) = &options.json {
+        std::fs::write(path, serde_json::to_string_pretty(&report.json())?)?;
+    }
+    if let Some(path) = &options.markdown {
+        std::fs::write(path, report.markdown())?;
+    }
+    let missed = report.bars().iter().any(|bar| !bar.met);
+    Ok(if options.bars && missed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.1..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("a number of seconds from 0.1 to 3600".into()),
+    }
+}

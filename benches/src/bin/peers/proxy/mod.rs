@@ -1,0 +1,149 @@
+//! Who is measured, and how each of them is set up.
+
+mod haproxy;
+mod nginx;
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use clap::ValueEnum;
+
+use crate::case::Case;
+
+/// A proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Peer {
+    /// Oxy, or what `--oxy-cmd` puts in its place.
+    Oxy,
+    /// nginx with its default buffering.
+    Nginx,
+    /// nginx that passes bodies on as they come.
+    NginxUnbuffered,
+    /// `HAProxy`, splicing bodies through pipes of 1 MiB.
+    Haproxy,
+    /// A floor: bare tokio, copying.
+    Relay,
+    /// A floor: bare tokio, splicing.
+    SpliceRelay,
+}
+
+/// A command line.
+pub(crate) type CommandLine = Vec<String>;
+
+/// Where a proxy works.
+#[derive(Debug)]
+pub(crate) struct Site<'a> {
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+    /// The origin.
+    pub(crate) origin: SocketAddr,
+    /// A directory of its own.
+    pub(crate) dir: &'a Path,
+    /// Oxy's command line, with `{mode}`, `{listen}` and `{origin}` in it.
+    pub(crate) oxy_cmd: &'a [String],
+}
+
+impl Peer {
+    /// All of them; Oxy first, because the others are compared with it.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Oxy,
+        Self::Nginx,
+        Self::NginxUnbuffered,
+        Self::Haproxy,
+        Self::Relay,
+        Self::SpliceRelay,
+    ];
+
+    /// Its name on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Oxy => "oxy",
+            Self::Nginx => "nginx",
+            Self::NginxUnbuffered => "nginx-unbuffered",
+            Self::Haproxy => "haproxy",
+            Self::Relay => "relay",
+            Self::SpliceRelay => "splice-relay",
+        }
+    }
+
+    /// Whether it shows what is possible, rather than competing.
+    pub(crate) fn is_floor(self) -> bool {
+        matches!(self, Self::Relay | Self::SpliceRelay)
+    }
+
+    /// Why a case says nothing about this peer, if it does not.
+    pub(crate) fn unfit_for(self, case: Case) -> Option<&'static str> {
+        match (self, case) {
+            (Self::Relay | Self::SpliceRelay, Case::Conn | Case::Idle) => {
+                Some("a relay has no upstream keep-alive")
+            }
+            (Self::SpliceRelay, Case::Get1k | Case::Rate1k) => Some("splicing is for bulk"),
+            (Self::NginxUnbuffered, Case::L41m) => Some("the same as nginx at layer 4"),
+            (Self::Nginx, Case::L41m) => nginx::lacks_stream(),
+            _ => None,
+        }
+    }
+
+    /// Writes its configuration and returns the command that runs it in the foreground.
+    pub(crate) fn prepare(self, case: Case, site: &Site<'_>) -> io::Result<CommandLine> {
+        let config = site.dir.join("config");
+        let itself = || Ok::<_, io::Error>(std::env::current_exe()?.display().to_string());
+        let (listen, origin) = (site.listen.to_string(), site.origin.to_string());
+        Ok(match self {
+            Self::Oxy => {
+                let mode = if case.layer_4() { "tcp" } else { "reverse" };
+                site.oxy_cmd
+                    .iter()
+                    .map(|word| {
+                        word.replace("{mode}", mode)
+                            .replace("{listen}", &listen)
+                            .replace("{origin}", &origin)
+                    })
+                    .collect()
+            }
+            Self::Nginx | Self::NginxUnbuffered => {
+                let buffered = self == Self::Nginx;
+                fs::write(&config, nginx::config(case, site, buffered))?;
+                words(&[
+                    "nginx",
+                    "-p",
+                    &site.dir.display().to_string(),
+                    "-c",
+                    "config",
+                ])
+            }
+            Self::Haproxy => {
+                fs::write(&config, haproxy::config(case, site))?;
+                words(&["haproxy", "-db", "-f", &config.display().to_string()])
+            }
+            Self::Relay => words(&[&itself()?, "relay", &listen, &origin]),
+            Self::SpliceRelay => words(&[&itself()?, "relay", &listen, &origin, "--splice"]),
+        })
+    }
+
+    /// What it calls itself, or why it cannot run here. Nothing can be asked of
+    /// what stands in Oxy's place.
+    pub(crate) fn version(self, oxy: Option<&Path>) -> Result<String, String> {
+        let (program, flag) = match (self, oxy) {
+            (Self::Oxy, None) => return Ok("replaced by --oxy-cmd".into()),
+            (Self::Oxy, Some(oxy)) => (oxy, "--version"),
+            (Self::Nginx | Self::NginxUnbuffered, _) => (Path::new("nginx"), "-v"),
+            (Self::Haproxy, _) => (Path::new("haproxy"), "-v"),
+            (Self::Relay | Self::SpliceRelay, _) => return Ok("built with the harness".into()),
+        };
+        let output = Command::new(program)
+            .arg(flag)
+            .output()
+            .map_err(|error| format!("{} does not start: {error}", program.display()))?;
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        Ok(text.lines().next().unwrap_or("unknown").trim().to_owned())
+    }
+}
+
+fn words(words: &[&str]) -> CommandLine {
+    words.iter().map(|&word| word.to_owned()).collect()
+}

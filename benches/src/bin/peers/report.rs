@@ -1,0 +1,334 @@
+//! From samples to figures: medians, ratios paired by round, and verdicts.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::Options;
+use crate::bars::{self, Bar};
+use crate::case::Case;
+use crate::load::Sample;
+use crate::machine::Machine;
+use crate::proxy::Peer;
+use crate::table;
+
+/// A row below this share of the best peer's throughput fails: processor time
+/// for each request flatters a proxy that has stalled.
+const COLLAPSED: f64 = 0.5;
+
+/// Descriptors beyond the clients' that an idle proxy may hold.
+const MAX_EXTRA_FILES: usize = 512;
+
+/// A figure of a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Figure {
+    /// Requests each second.
+    Rate,
+    /// Processor time of each request, in microseconds.
+    Cpu,
+    /// Median latency.
+    P50,
+    /// 99th percentile of latency.
+    P99,
+    /// 99.9th percentile of latency.
+    P999,
+    /// Resident memory, in KiB.
+    Rss,
+    /// Resident bytes for each idle connection.
+    Idle,
+}
+
+impl Figure {
+    /// All of them, in the order of the columns.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Rate,
+        Self::Cpu,
+        Self::P50,
+        Self::P99,
+        Self::P999,
+        Self::Rss,
+        Self::Idle,
+    ];
+
+    /// The heading of its column, and its key in JSON.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Rate => "req/s",
+            Self::Cpu => "cpu us/req",
+            Self::P50 => "p50 us",
+            Self::P99 => "p99 us",
+            Self::P999 => "p99.9 us",
+            Self::Rss => "rss KiB",
+            Self::Idle => "bytes/idle conn",
+        }
+    }
+
+    /// Whether a case measures it.
+    pub(crate) fn applies(self, case: Case) -> bool {
+        match self {
+            Self::Idle => case == Case::Idle,
+            Self::Rss => true,
+            Self::P999 => case == Case::Rate1k,
+            _ => case != Case::Idle,
+        }
+    }
+
+    fn of(self, sample: &Sample) -> Option<f64> {
+        match self {
+            Self::Rate => Some(sample.requests as f64 / sample.seconds),
+            Self::Cpu if sample.requests == 0 => None,
+            Self::Cpu => Some(sample.cpu_ns as f64 / 1000.0 / sample.requests as f64),
+            Self::P50 => Some(sample.p50_us),
+            Self::P99 => Some(sample.p99_us),
+            Self::P999 => Some(sample.p999_us),
+            Self::Rss => Some(sample.rss_bytes as f64 / 1024.0),
+            Self::Idle => sample.idle_bytes,
+        }
+    }
+}
+
+/// One peer in one case.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) case: Case,
+    pub(crate) peer: Peer,
+    /// By round.
+    samples: Vec<Result<Sample, String>>,
+    /// Why it was not measured.
+    pub(crate) left_out: Option<String>,
+    /// Why its figures count for nothing.
+    pub(crate) failure: Option<String>,
+}
+
+impl Row {
+    /// A measured one.
+    pub(crate) fn new(case: Case, peer: Peer, samples: Vec<Result<Sample, String>>) -> Self {
+        let failure = samples.iter().find_map(|sample| match sample {
+            Err(error) => Some(error.clone()),
+            Ok(sample) if sample.wrong > 0 => Some(format!("{} wrong answers", sample.wrong)),
+            Ok(sample) if sample.errors > 0 => Some(format!("{} broken exchanges", sample.errors)),
+            Ok(sample) if sample.requests == 0 => Some("no answers".into()),
+            Ok(sample) => sample
+                .extra_files
+                .filter(|&extra| extra > MAX_EXTRA_FILES)
+                .map(|extra| format!("{extra} descriptors beyond the idle clients'")),
+        });
+        Self {
+            case,
+            peer,
+            samples,
+            left_out: None,
+            failure,
+        }
+    }
+
+    /// One that was not measured.
+    pub(crate) fn left_out(case: Case, peer: Peer, reason: String) -> Self {
+        Self {
+            case,
+            peer,
+            samples: Vec::new(),
+            left_out: Some(reason),
+            failure: None,
+        }
+    }
+
+    /// The median over the rounds.
+    pub(crate) fn median(&self, figure: Figure) -> Option<f64> {
+        median(self.by_round(figure).flatten().collect())
+    }
+
+    /// The median of `oxy / self` over the rounds that both have.
+    pub(crate) fn oxy_ratio(&self, oxy: &Self, figure: Figure) -> Option<f64> {
+        let pairs = oxy.by_round(figure).zip(self.by_round(figure));
+        median(
+            pairs
+                .filter_map(|(oxy, peer)| Some(oxy? / peer?))
+                .filter(|r| r.is_finite())
+                .collect(),
+        )
+    }
+
+    fn by_round(&self, figure: Figure) -> impl Iterator<Item = Option<f64>> {
+        self.samples
+            .iter()
+            .map(move |sample| figure.of(sample.as_ref().ok()?))
+    }
+}
+
+/// Everything that was measured.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) machine: Machine,
+    pub(crate) runs: u32,
+    pub(crate) seconds: f64,
+    versions: BTreeMap<Peer, Result<String, String>>,
+    pub(crate) rows: Vec<Row>,
+}
+
+impl Report {
+    /// Judges `rows` against each other.
+    pub(crate) fn new(
+        machine: Machine,
+        options: &Options,
+        versions: BTreeMap<Peer, Result<String, String>>,
+        mut rows: Vec<Row>,
+    ) -> Self {
+        let mut best: BTreeMap<Case, f64> = BTreeMap::new();
+        for row in rows
+            .iter()
+            .filter(|row| row.failure.is_none() && !row.peer.is_floor())
+        {
+            let best = best.entry(row.case).or_default();
+            *best = best.max(row.median(Figure::Rate).unwrap_or(0.0));
+        }
+        for row in rows.iter_mut().filter(|row| Figure::Rate.applies(row.case)) {
+            let share = row.median(Figure::Rate).unwrap_or(0.0)
+                / best.get(&row.case).copied().unwrap_or(f64::INFINITY);
+            if row.failure.is_none() && row.left_out.is_none() && share < COLLAPSED {
+                row.failure = Some(format!(
+                    "throughput is {:.0}% of the best peer's",
+                    share * 100.0
+                ));
+            }
+        }
+        Self {
+            machine,
+            runs: options.runs,
+            seconds: options.seconds,
+            versions,
+            rows,
+        }
+    }
+
+    /// The cases, in order.
+    pub(crate) fn cases(&self) -> Vec<Case> {
+        let mut cases: Vec<_> = self.rows.iter().map(|row| row.case).collect();
+        cases.dedup();
+        cases
+    }
+
+    /// A row.
+    pub(crate) fn row(&self, case: Case, peer: Peer) -> Option<&Row> {
+        self.rows
+            .iter()
+            .find(|row| row.case == case && row.peer == peer)
+    }
+
+    /// The peers and what they call themselves.
+    pub(crate) fn versions(&self) -> impl Iterator<Item = (Peer, &str)> {
+        self.versions.iter().map(|(&peer, version)| match version {
+            Ok(text) | Err(text) => (peer, text.as_str()),
+        })
+    }
+
+    /// Oxy against what is asked of it.
+    pub(crate) fn bars(&self) -> Vec<Bar> {
+        bars::judge(self)
+    }
+
+    /// For a terminal.
+    pub(crate) fn text(&self) -> String {
+        table::render(self, table::Style::Text)
+    }
+
+    /// For a document.
+    pub(crate) fn markdown(&self) -> String {
+        table::render(self, table::Style::Markdown)
+    }
+
+    /// For a program.
+    pub(crate) fn json(&self) -> Value {
+        let rows = self.rows.iter().map(|row| {
+            let oxy = self.row(row.case, Peer::Oxy);
+            let figures = Figure::ALL
+                .into_iter()
+                .filter(|figure| figure.applies(row.case));
+            let figures = figures.map(|figure| {
+                let ratio = oxy.and_then(|oxy| row.oxy_ratio(oxy, figure));
+                let value = json!({ "median": row.median(figure), "oxy_ratio": ratio });
+                (figure.name().to_owned(), value)
+            });
+            json!({
+                "case": row.case.name(),
+                "peer": row.peer.name(),
+                "figures": figures.collect::<serde_json::Map<_, _>>(),
+                "left_out": row.left_out,
+                "failure": row.failure,
+                "rounds": row.samples.iter().map(|sample| match sample {
+                    Ok(sample) => json!(sample),
+                    Err(error) => json!({ "error": error }),
+                }).collect::<Vec<_>>(),
+            })
+        });
+        json!({
+            "machine": self.machine,
+            "runs": self.runs,
+            "seconds": self.seconds,
+            "versions": self.versions()
+                .map(|(peer, version)| (peer.name().to_owned(), json!(version)))
+                .collect::<serde_json::Map<_, _>>(),
+            "rows": rows.collect::<Vec<_>>(),
+            "bars": self.bars(),
+        })
+    }
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_unstable_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 {
+        values.get(middle).copied()
+    } else {
+        Some((values.get(middle.checked_sub(1)?)? + values.get(middle)?) / 2.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Figure, Row, median};
+    use crate::case::Case;
+    use crate::load::Sample;
+    use crate::proxy::Peer;
+
+    fn row(peer: Peer, cpu_us: &[u64]) -> Row {
+        let sample = |&us: &u64| {
+            Ok(Sample {
+                requests: 1,
+                seconds: 1.0,
+                cpu_ns: us * 1000,
+                ..Sample::default()
+            })
+        };
+        Row::new(Case::Get1k, peer, cpu_us.iter().map(sample).collect())
+    }
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(vec![1.0, 2.0]), Some(1.5));
+    }
+
+    #[test]
+    fn ratios_are_paired_by_round() {
+        let oxy = row(Peer::Oxy, &[10, 40, 10]);
+        let nginx = row(Peer::Nginx, &[20, 80, 5]);
+        assert_eq!(nginx.oxy_ratio(&oxy, Figure::Cpu), Some(0.5));
+    }
+
+    #[test]
+    fn a_failed_round_fails_the_row() {
+        let samples = vec![
+            Ok(Sample {
+                requests: 9,
+                ..Sample::default()
+            }),
+            Err("stuck".into()),
+        ];
+        assert_eq!(
+            Row::new(Case::Get1k, Peer::Oxy, samples).failure.as_deref(),
+            Some("stuck")
+        );
+    }
+}
