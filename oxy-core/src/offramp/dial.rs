@@ -17,7 +17,6 @@ use super::policy::{EgressPolicy, denied};
 use crate::error::{Error, ErrorKind, Result, Retry, Side};
 use crate::resolve::happy::{Memory, Pace, race};
 use crate::resolve::{Family, Resolver, no_address};
-use crate::sys;
 use crate::target::{Host, HostName, UnixPath};
 
 /// How sockets towards a target are opened. What is not set is left to the kernel, and costs no system call.

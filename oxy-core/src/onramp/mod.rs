@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
+pub(crate) use stream::StreamBind;
 pub use stream::{StreamOnramp, StreamOptions};
 
 use crate::flow::Flow;
@@ -57,7 +58,7 @@ impl fmt::Debug for AnyOnramp {
 pub type Seed = Box<dyn FnOnce(&Worker) -> Result<AnyOnramp> + Send>;
 
 /// Something that can be listened on: it is bound once, with a share for each worker, before any worker starts.
-pub trait Bind: Send + fmt::Debug {
+pub trait Bind: Send + Sync + fmt::Debug {
     /// Binds for `workers` workers.
     fn bind(&self, name: &Arc<str>, workers: usize) -> Result<Bound>;
 }

@@ -1,0 +1,294 @@
+//! Composing a proxy: where flows come in, who decides, where they go out.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::drain::Stage;
+use crate::engine::{Engine, Means, Terminal};
+use crate::hooks::FlowHooks;
+use crate::offramp::{AnyOfframp, DialOptions, Dialer, Direct, EgressPolicy};
+use crate::onramp::{AnyOnramp, Bind, Bound, ListenAddr, Seed, StreamBind, StreamOptions};
+use crate::relay::RelayOptions;
+use crate::resolve::{ResolveOptions, Resolver};
+use crate::server::{Running, Server};
+use crate::target::Target;
+use crate::worker::Worker;
+use crate::{Error, ErrorKind, Result};
+
+/// Makes a protocol that serves flows, once on each worker's thread.
+pub type TerminalFactory<A> =
+    Box<dyn Fn(&Worker, &AnyOfframp) -> Result<Arc<dyn Terminal<A>>> + Send + Sync>;
+
+type OfframpFactory = Box<dyn Fn(&Worker) -> Result<AnyOfframp> + Send + Sync>;
+
+/// A proxy to be: on-ramps, an application, off-ramps.
+///
+/// Mistakes in what it is given (an address that does not parse) are reported by [`Proxy::run`] or
+/// [`Proxy::start`].
+pub struct Proxy<A: FlowHooks = ()> {
+    name: Arc<str>,
+    hooks: Arc<A>,
+    listen: Vec<Result<Box<dyn Bind>>>,
+    stream_options: StreamOptions,
+    targets: Vec<Result<Target>>,
+    relay: RelayOptions,
+    offramp: OfframpFactory,
+    terminals: Vec<TerminalFactory<A>>,
+    workers: Option<usize>,
+}
+
+/// Something that names a place to listen on.
+pub trait IntoListen {
+    /// The place.
+    fn into_listen(self) -> Result<ListenAddr>;
+}
+
+impl IntoListen for ListenAddr {
+    fn into_listen(self) -> Result<ListenAddr> {
+        Ok(self)
+    }
+}
+
+impl IntoListen for &str {
+    fn into_listen(self) -> Result<ListenAddr> {
+        self.parse()
+    }
+}
+
+impl IntoListen for SocketAddr {
+    fn into_listen(self) -> Result<ListenAddr> {
+        Ok(ListenAddr::Tcp(self))
+    }
+}
+
+/// Something that names a place to go to.
+pub trait IntoTarget {
+    /// The place.
+    fn into_target(self) -> Result<Target>;
+}
+
+impl IntoTarget for Target {
+    fn into_target(self) -> Result<Target> {
+        Ok(self)
+    }
+}
+
+impl IntoTarget for &str {
+    fn into_target(self) -> Result<Target> {
+        Ok(self.parse::<Target>()?)
+    }
+}
+
+impl IntoTarget for SocketAddr {
+    fn into_target(self) -> Result<Target> {
+        Ok(self.into())
+    }
+}
+
+impl<A: FlowHooks> Proxy<A> {
+    /// A proxy whose flows `hooks` decides about; `()` for no say.
+    ///
+    /// Its way out dials the system's sockets, and may dial any address: it goes where the application sends it. Give it
+    /// [`Proxy::egress`] where clients choose.
+    pub fn new(hooks: A) -> Self {
+        Self {
+            name: "main".into(),
+            hooks: Arc::new(hooks),
+            listen: Vec::new(),
+            stream_options: StreamOptions::default(),
+            targets: Vec::new(),
+            relay: RelayOptions::default(),
+            offramp: direct(
+                EgressPolicy::open(),
+                DialOptions::default(),
+                ResolveOptions::default(),
+            ),
+            terminals: Vec::new(),
+            workers: None,
+        }
+    }
+
+    /// The name that its listeners go by in logs and metrics. Default: `main`.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Takes flows in at `address`, for example `"127.0.0.1:8080"`, `"unix:/run/oxy.sock"` or `"udp:127.0.0.1:53"`, with
+    /// the stream options that are in force when this is called.
+    #[must_use]
+    pub fn listen(mut self, address: impl IntoListen) -> Self {
+        let options = self.stream_options.clone();
+        let bind = address.into_listen().and_then(|address| match address {
+            ListenAddr::Udp(_) => {
+                Err(Error::local(ErrorKind::Unsupported).context("listening on UDP"))
+            }
+            address => Ok(Box::new(StreamBind { address, options }) as Box<dyn Bind>),
+        });
+        self.listen.push(bind);
+        self
+    }
+
+    /// Takes flows in by an on-ramp of the caller's own.
+    #[must_use]
+    pub fn listen_on(mut self, onramp: impl Bind + 'static) -> Self {
+        self.listen.push(Ok(Box::new(onramp)));
+        self
+    }
+
+    /// How the stream listeners that follow treat their connections.
+    #[must_use]
+    pub fn stream_options(mut self, options: StreamOptions) -> Self {
+        self.stream_options = options;
+        self
+    }
+
+    /// Where flows go that no hook routes; by turns where it is called more than once.
+    #[must_use]
+    pub fn to(mut self, target: impl IntoTarget) -> Self {
+        self.targets.push(target.into_target());
+        self
+    }
+
+    /// How streams and datagrams are relayed.
+    #[must_use]
+    pub fn relay(mut self, options: RelayOptions) -> Self {
+        self.relay = options;
+        self
+    }
+
+    /// The way out through the system's sockets, under `policy`.
+    #[must_use]
+    pub fn egress(
+        mut self,
+        policy: EgressPolicy,
+        dial: DialOptions,
+        resolve: ResolveOptions,
+    ) -> Self {
+        self.offramp = direct(policy, dial, resolve);
+        self
+    }
+
+    /// A way out of the caller's own, made once for each worker.
+    #[must_use]
+    pub fn offramp(
+        mut self,
+        make: impl Fn(&Worker) -> Result<AnyOfframp> + Send + Sync + 'static,
+    ) -> Self {
+        self.offramp = Box::new(make);
+        self
+    }
+
+    /// A protocol that serves flows. The first one added serves those that nobody routes.
+    #[must_use]
+    pub fn terminal(mut self, make: TerminalFactory<A>) -> Self {
+        self.terminals.push(make);
+        self
+    }
+
+    /// How many workers [`Proxy::run`] and [`Proxy::start`] make. Default: one for each core that the process may run on.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// Runs until SIGTERM or SIGINT, then drains. See [`Server::run`].
+    pub fn run(self) -> Result<()> {
+        self.server().run()
+    }
+
+    /// Starts, and returns once it listens. See [`Server::start`].
+    pub fn start(self) -> Result<Running> {
+        self.server().start()
+    }
+
+    fn server(self) -> Server {
+        let workers = self.workers;
+        let server = Server::new().with(self);
+        match workers {
+            Some(workers) => server.workers(workers),
+            None => server,
+        }
+    }
+}
+
+impl<A: FlowHooks> fmt::Debug for Proxy<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Proxy({})", self.name)
+    }
+}
+
+fn direct(policy: EgressPolicy, dial: DialOptions, resolve: ResolveOptions) -> OfframpFactory {
+    Box::new(move |_| {
+        let resolver = Resolver::new(resolve.clone())?;
+        Ok(AnyOfframp::new(Direct::new(Dialer::new(
+            resolver,
+            policy.clone(),
+            dial.clone(),
+        ))))
+    })
+}
+
+/// A [`Proxy`], whoever its application is.
+pub(crate) trait Service: Send + Sync {
+    /// Binds the on-ramps; called once, before any worker starts.
+    fn bind(&mut self, workers: usize) -> Result<Vec<(Arc<str>, Bound)>>;
+    /// Starts to serve on a worker's thread, inside its runtime.
+    fn serve(&self, worker: &Worker, seeds: Vec<Seed>) -> Result<()>;
+}
+
+impl<A: FlowHooks> Service for Proxy<A> {
+    fn bind(&mut self, workers: usize) -> Result<Vec<(Arc<str>, Bound)>> {
+        for target in &mut self.targets {
+            if target.is_err() {
+                std::mem::replace(target, Err(Error::local(ErrorKind::NoRoute)))?;
+            }
+        }
+        self.listen
+            .drain(..)
+            .map(|bind| Ok((self.name.clone(), bind?.bind(&self.name, workers)?)))
+            .collect()
+    }
+
+    fn serve(&self, worker: &Worker, seeds: Vec<Seed>) -> Result<()> {
+        let offramp = (self.offramp)(worker)?;
+        let terminals = self
+            .terminals
+            .iter()
+            .map(|make| make(worker, &offramp))
+            .collect::<Result<Vec<_>>>()?;
+        let targets = self.targets.iter().flatten().cloned().collect();
+        let means = Means {
+            offramp,
+            relay: self.relay.clone(),
+            targets,
+        };
+        let engine =
+            Engine::new(self.hooks.clone(), worker.clone(), means).with_terminals(terminals);
+        for seed in seeds {
+            tokio::spawn(accept(seed(worker)?, engine.clone()));
+        }
+        Ok(())
+    }
+}
+
+/// Takes flows in until the worker drains.
+async fn accept<A: FlowHooks>(mut onramp: AnyOnramp, engine: Engine<A>) {
+    let drain = engine.worker().drain().clone();
+    // Listeners count as work: a drain is not over before they have taken what was waiting in their queues.
+    let _guard = drain.guard();
+    let mut draining = std::pin::pin!(drain.reached(Stage::Draining));
+    loop {
+        tokio::select! {
+            biased;
+            accepted = onramp.accept() => match accepted {
+                Ok(flow) => engine.spawn(flow),
+                Err(error) => tracing::warn!("{error:?}"),
+            },
+            () = &mut draining => break,
+        }
+    }
+}

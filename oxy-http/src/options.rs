@@ -1,0 +1,126 @@
+//! What an HTTP listener and its way to the origins are told.
+
+use std::time::Duration;
+
+use crate::limits::{ChunkLimits, HeadLimits};
+use crate::semantics::ForwardPolicy;
+
+/// How HTTP is served and forwarded.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct HttpOptions {
+    /// Bounds on header sections.
+    pub head: HeadLimits,
+    /// Bounds on chunked bodies.
+    pub chunk: ChunkLimits,
+    /// Bounds on bodies.
+    pub body: BodyLimits,
+    /// How long each step may take.
+    pub timeouts: Timeouts,
+    /// What is added to, and kept of, the fields that pass.
+    pub forward: ForwardPolicy,
+    /// Connections to origins that wait to be used again.
+    pub pool: PoolOptions,
+    /// When a request is tried again.
+    pub retry: RetryOptions,
+}
+
+/// Bounds on bodies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BodyLimits {
+    /// Bytes of a request body, after which 413 is answered; 0 is no limit. Default: 0: bodies are streamed, so that a
+    /// large one costs no memory; what an origin can take is the origin's to say.
+    pub max_request: u64,
+    /// Bytes a second that a body must make on average over [`BodyLimits::grace`], either way; 0 is no minimum.
+    /// Default: 100: a client on the worst of links is faster, and one that drips bytes to hold resources is not.
+    pub min_rate: u64,
+    /// How long a body may be slower than [`BodyLimits::min_rate`]. Default: 20 s, so that a pause for a change of
+    /// network is no offence.
+    pub grace: Duration,
+}
+
+impl Default for BodyLimits {
+    fn default() -> Self {
+        Self { max_request: 0, min_rate: 100, grace: Duration::from_secs(20) }
+    }
+}
+
+/// How long each step may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Timeouts {
+    /// From the first byte of a request's header section to its last. Default: 10 s, against slowloris; a header section
+    /// fits in a few packets.
+    pub head: Duration,
+    /// Silence before a connection's first request, or between two. Default: 75 s, as nginx has it.
+    pub idle: Duration,
+    /// Silence within a body, on the client's side or the origin's. Default: 60 s.
+    pub body: Duration,
+    /// From the request's end (or its last byte that could be sent) to the response's header section. Default: 60 s, as
+    /// nginx has it.
+    pub first_byte: Duration,
+    /// How long a connection is read, and what comes thrown away, after a response that ended it, so that the client
+    /// reads the response before it sees a reset (RFC 9112 section 9.6). Default: 2 s.
+    pub linger: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            body: Duration::from_secs(60),
+            first_byte: Duration::from_secs(60),
+            linger: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Connections to origins that wait to be used again, per worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolOptions {
+    /// Idle connections to one target. Default: 128 per worker: as many as a busy worker has requests in flight.
+    pub max_idle: usize,
+    /// Idle connections to all targets together. Default: 1024 per worker, well within the usual descriptor limits.
+    pub max_idle_total: usize,
+    /// How long a connection may be idle. Default: 50 s: less than the 60 s and more after which common origins close, so
+    /// that it is we who close and no request meets a closing connection.
+    pub idle: Duration,
+    /// How many requests one connection carries; 0 is no limit. Default: 0.
+    pub max_requests: u64,
+}
+
+impl Default for PoolOptions {
+    fn default() -> Self {
+        Self {
+            max_idle: 128,
+            max_idle_total: 1024,
+            idle: Duration::from_secs(50),
+            max_requests: 0,
+        }
+    }
+}
+
+/// When a request is tried again.
+///
+/// Only what is safe is retried at all: a request that never left, or one with an idempotent method (RFC 9110 section
+/// 9.2.2) and a replayable body whose reused connection died before a byte of the response came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RetryOptions {
+    /// Tries after the first. Default: 2: a fresh connection, and one more for another address.
+    pub max: u32,
+    /// Retries as a share of requests, in per cent, over the last ten seconds or so. Default: 20: an origin that fails
+    /// must not get twice the load for it.
+    pub budget_percent: u32,
+    /// Retries that are allowed whatever the share, a second. Default: 10, so that a quiet proxy can retry at all.
+    pub budget_min: u32,
+}
+
+impl Default for RetryOptions {
+    fn default() -> Self {
+        Self { max: 2, budget_percent: 20, budget_min: 10 }
+    }
+}
