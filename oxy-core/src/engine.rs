@@ -26,7 +26,7 @@ pub trait Terminal<A: FlowHooks>: Send + Sync {
 
     /// Serves `flow` to its end. What comes out of it enters `engine` with `open` as its parent.
     fn serve(
-        &self,
+        self: Arc<Self>,
         engine: Engine<A>,
         open: Arc<Open<A>>,
         flow: Flow,
@@ -154,7 +154,7 @@ impl<A: FlowHooks> Engine<A> {
         match verdict {
             Verdict::Continue if flow.target.is_some() => self.route(flow),
             Verdict::Continue => match self.0.terminals.first() {
-                Some(terminal) => terminal.serve(self.clone(), open.clone(), flow),
+                Some(terminal) => terminal.clone().serve(self.clone(), open.clone(), flow),
                 None => self.route(flow),
             },
             Verdict::Decapsulate(layer) => match self
@@ -163,7 +163,7 @@ impl<A: FlowHooks> Engine<A> {
                 .iter()
                 .find(|terminal| terminal.layer() == layer)
             {
-                Some(terminal) => terminal.serve(self.clone(), open.clone(), flow),
+                Some(terminal) => terminal.clone().serve(self.clone(), open.clone(), flow),
                 None => failed(
                     Error::local(ErrorKind::Unsupported).context("no such layer is configured"),
                 ),

@@ -1,5 +1,21 @@
 //! HTTP for the Oxy proxy framework.
 
+pub mod body;
+mod date;
+mod forward;
 pub mod h1;
+pub mod hooks;
 pub mod limits;
+pub mod message;
+pub mod options;
+mod pool;
+pub mod proxy;
+pub mod respond;
+mod scratch;
 pub mod semantics;
+
+pub use body::Body;
+pub use hooks::{At, ExchangeSummary, HttpHooks, Route};
+pub use message::{Lazy, Req, Res};
+pub use options::HttpOptions;
+pub use proxy::{Http, HttpProxy, IntoUpstream};

@@ -42,7 +42,11 @@ pub struct BodyLimits {
 
 impl Default for BodyLimits {
     fn default() -> Self {
-        Self { max_request: 0, min_rate: 100, grace: Duration::from_secs(20) }
+        Self {
+            max_request: 0,
+            min_rate: 100,
+            grace: Duration::from_secs(20),
+        }
     }
 }
 
@@ -121,6 +125,10 @@ pub struct RetryOptions {
 
 impl Default for RetryOptions {
     fn default() -> Self {
-        Self { max: 2, budget_percent: 20, budget_min: 10 }
+        Self {
+            max: 2,
+            budget_percent: 20,
+            budget_min: 10,
+        }
     }
 }

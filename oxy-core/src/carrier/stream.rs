@@ -199,10 +199,12 @@ impl Link {
                 n => *done += n,
             }
         }
-        if let Kind::Other(other) = &self.kind {
-            ready!(Pin::new(&mut other_of(other).io).poll_flush(cx))?;
-        }
-        Poll::Ready(Ok(()))
+        self.poll_flush(cx)
+    }
+
+    /// Passes on what a stream that is no socket may have kept back. Cancel safe.
+    pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        with_socket!(&self.kind, _socket => Poll::Ready(Ok(())), other => Pin::new(&mut other_of(other).io).poll_flush(cx))
     }
 
     /// Says that nothing more will be written; reading goes on. Cancel safe.

@@ -7,6 +7,11 @@ pub mod known;
 pub mod parse;
 pub mod write;
 
+pub(crate) mod client;
+pub(crate) mod incoming;
+pub(crate) mod pump;
+pub(crate) mod server;
+
 mod facts;
 mod reject;
 mod target;

@@ -1,0 +1,223 @@
+//! One request and its response on a connection to an origin (RFC 9112 section 9).
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use oxy_core::buffer::Buffer;
+use oxy_core::clock::Alarm;
+use oxy_core::{Error, ErrorKind, Link, Result, Side};
+
+use super::index::{Framing, ResponseIndex};
+use super::parse::{self, MethodKind, Parse};
+use super::pump::Pump;
+use crate::body::Body;
+use crate::limits::HeadLimits;
+use crate::options::Timeouts;
+use crate::scratch::{Out, Spared};
+
+/// How many interim responses (RFC 9110 section 15.2) an origin may send before its final one: more than any honest one
+/// has a use for.
+const MAX_INTERIM: u32 = 32;
+
+/// How long a client that waits for 100 (Continue) is kept waiting by an origin that does not say it: what curl waits
+/// before it goes on by itself.
+const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+
+/// An exchange with an origin, under way.
+pub(crate) struct Call<'a> {
+    pub(crate) link: Arc<Link>,
+    pub(crate) method: MethodKind,
+    pub(crate) alarm: &'a Alarm,
+    pub(crate) timeouts: &'a Timeouts,
+    pub(crate) limits: &'a HeadLimits,
+    upload: Option<Box<Pump>>,
+    /// Part of a head.
+    partial: Option<Buffer>,
+    /// Whether a byte has come back.
+    touched: bool,
+    /// Why the request could not be sent to its end; the origin may still have answered.
+    upload_failed: Option<Error>,
+    interim: u32,
+    waits_to_continue: bool,
+}
+
+/// A response's head, and what was read along with it.
+pub(crate) struct Answer {
+    pub(crate) buffer: Buffer,
+    pub(crate) index: Spared<ResponseIndex>,
+}
+
+impl<'a> Call<'a> {
+    /// Begins to send `head` and `body` on `link`.
+    pub(crate) fn new(
+        link: Arc<Link>,
+        method: MethodKind,
+        (head, body, framing): (Out, Body, Framing),
+        alarm: &'a Alarm,
+        timeouts: &'a Timeouts,
+        limits: &'a HeadLimits,
+    ) -> Self {
+        let mut upload = Box::new(Pump::new(link.clone(), Side::Up, head, body, framing));
+        let waits_to_continue = upload
+            .body()
+            .as_incoming()
+            .is_some_and(|incoming| incoming.is_expecting());
+        if waits_to_continue {
+            upload.hold(true);
+        }
+        alarm.set(if waits_to_continue {
+            CONTINUE_WAIT
+        } else {
+            timeouts.first_byte
+        });
+        Self {
+            link,
+            method,
+            alarm,
+            timeouts,
+            limits,
+            upload: Some(upload),
+            partial: None,
+            touched: false,
+            upload_failed: None,
+            interim: 0,
+            waits_to_continue,
+        }
+    }
+
+    /// Whether a byte of a response has come.
+    pub(crate) fn touched(&self) -> bool {
+        self.touched
+    }
+
+    /// What is left to send.
+    pub(crate) fn into_upload(self) -> Option<Box<Pump>> {
+        self.upload
+    }
+
+    /// The next response head, interim ones too; the request is sent meanwhile. Cancel safe.
+    pub(crate) async fn answer(&mut self) -> Result<Answer> {
+        poll_fn(|cx| self.poll_answer(cx)).await
+    }
+
+    /// The client has been told to go on.
+    pub(crate) fn go_on(&mut self) {
+        if let Some(upload) = &mut self.upload {
+            if let Some(incoming) = upload.body().as_incoming() {
+                incoming.informed();
+            }
+            upload.hold(false);
+        }
+        self.waits_to_continue = false;
+        self.alarm.set(self.timeouts.first_byte);
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer>> {
+        self.poll_upload(cx)?;
+        if let Poll::Ready(answer) = self.poll_head(cx) {
+            return Poll::Ready(answer);
+        }
+        if self.alarm.poll_expired(cx).is_ready() {
+            if self.waits_to_continue {
+                // The origin is in no hurry to say so: the body's first read tells the client itself.
+                self.waits_to_continue = false;
+                if let Some(upload) = &mut self.upload {
+                    upload.hold(false);
+                }
+                self.alarm.set(self.timeouts.first_byte);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let side = self
+                .upload
+                .as_ref()
+                .map_or(Side::Up, |upload| upload.waits_for());
+            return Poll::Ready(Err(
+                Error::new(ErrorKind::Timeout, side).context("waiting for a response")
+            ));
+        }
+        Poll::Pending
+    }
+
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        let Some(upload) = &mut self.upload else {
+            return Ok(());
+        };
+        let before = upload.payload();
+        match upload.poll(cx) {
+            Poll::Pending => {
+                if upload.payload() != before {
+                    self.alarm.set(self.timeouts.body);
+                }
+            }
+            Poll::Ready(Ok(())) => {
+                self.upload = None;
+                self.alarm.set(self.timeouts.first_byte);
+            }
+            // The client's fault ends the exchange. The origin's may come with an answer that says why.
+            Poll::Ready(Err(error)) if error.side() == Side::Up => {
+                self.upload = None;
+                self.upload_failed = Some(error);
+            }
+            Poll::Ready(Err(error)) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer>> {
+        loop {
+            // What followed an interim head is looked at before more is read.
+            if let Some(buffer) = self.partial.take_if(|buffer| !buffer.is_empty()) {
+                let mut index = Spared::<ResponseIndex>::take();
+                match parse::response(buffer.filled(), self.limits, self.method, &mut index) {
+                    Ok(Parse::Complete) => {
+                        if (100..200).contains(&index.status) && index.status != 101 {
+                            self.interim += 1;
+                            if self.interim > MAX_INTERIM {
+                                let error = Error::up(ErrorKind::Malformed);
+                                return Poll::Ready(Err(
+                                    error.context("too many interim responses")
+                                ));
+                            }
+                            let mut rest = Buffer::new();
+                            rest.put(&buffer.filled()[index.head_len..]);
+                            self.partial = Some(rest);
+                        }
+                        return Poll::Ready(Ok(Answer { buffer, index }));
+                    }
+                    Ok(Parse::Partial) => self.partial = Some(buffer),
+                    Err(reject) => return Poll::Ready(Err(reject.up())),
+                }
+            }
+            if self.partial.is_none() {
+                ready!(self.link.poll_readable(cx)).map_err(|e| self.failed(e))?;
+            }
+            let mut buffer = self.partial.take().unwrap_or_default();
+            buffer.reserve(1);
+            let n = match self.link.poll_read(cx, buffer.spare()) {
+                Poll::Ready(Ok(n)) => n,
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(self.failed(e))),
+                Poll::Pending => {
+                    if !buffer.is_empty() {
+                        self.partial = Some(buffer);
+                    }
+                    return Poll::Pending;
+                }
+            };
+            if n == 0 {
+                return Poll::Ready(Err(self.failed(std::io::ErrorKind::UnexpectedEof.into())));
+            }
+            self.touched = true;
+            buffer.advance(n);
+            self.partial = Some(buffer);
+        }
+    }
+
+    fn failed(&mut self, e: std::io::Error) -> Error {
+        self.upload_failed
+            .take()
+            .unwrap_or_else(|| Error::io(Side::Up, e).context("reading a response"))
+    }
+}

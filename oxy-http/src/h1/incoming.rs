@@ -1,0 +1,347 @@
+//! The read half of a connection while it carries a body.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use oxy_core::buffer::Buffer;
+use oxy_core::{Error, ErrorKind, Link, Result, Side};
+
+use super::chunked::{Decoder, Trailers};
+use super::index::Framing;
+use crate::body::cut_short;
+use crate::limits::ChunkLimits;
+use crate::pool::Lease;
+
+/// What is left to read of a body, and where from.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) link: Arc<Link>,
+    /// Bytes that were read along with what came before.
+    pub(crate) ahead: Option<Buffer>,
+    pub(crate) rest: Rest,
+}
+
+#[derive(Debug)]
+pub(crate) enum Rest {
+    Done,
+    Length(u64),
+    Chunked(Decoder),
+    UntilClose,
+}
+
+impl From<Framing> for Rest {
+    fn from(framing: Framing) -> Self {
+        match framing {
+            Framing::None | Framing::Length(0) => Self::Done,
+            Framing::Length(length) => Self::Length(length),
+            Framing::Chunked => Self::Chunked(Decoder::new()),
+            Framing::UntilClose => Self::UntilClose,
+        }
+    }
+}
+
+/// Where the connection goes once the body has been read or dropped.
+#[derive(Debug)]
+pub(crate) enum Home {
+    /// To the client's connection, which waits for it.
+    Client(Arc<Slot>),
+    /// To the pool, if it is clean.
+    Upstream(Box<Lease>),
+}
+
+/// Where a client's connection finds its read half again.
+#[derive(Debug, Default)]
+pub(crate) struct Slot(Mutex<Returned>);
+
+#[derive(Debug, Default)]
+struct Returned {
+    source: Option<Source>,
+    waker: Option<Waker>,
+}
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, Returned> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, source: Source) {
+        let mut returned = self.lock();
+        returned.source = Some(source);
+        if let Some(waker) = returned.waker.take() {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Source> {
+        let mut returned = self.lock();
+        match returned.source.take() {
+            Some(source) => Poll::Ready(source),
+            None => {
+                returned.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// A body that is read from an HTTP/1 connection (RFC 9112 section 6).
+pub(crate) struct Incoming {
+    source: Option<Source>,
+    home: Option<Home>,
+    side: Side,
+    limits: ChunkLimits,
+    /// Bytes of payload that may still come; a body that has more is an error.
+    allowance: u64,
+    trailers: Option<Box<Trailers>>,
+    /// How much of the 100 (Continue) has to be written before the client sends anything; none where it does not wait.
+    expecting: Option<u8>,
+    payload: u64,
+}
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+impl Incoming {
+    pub(crate) fn new(source: Source, home: Home, limits: ChunkLimits) -> Self {
+        let side = match &home {
+            Home::Client(_) => Side::Down,
+            Home::Upstream(_) => Side::Up,
+        };
+        Self {
+            source: Some(source),
+            home: Some(home),
+            side,
+            limits,
+            allowance: u64::MAX,
+            trailers: None,
+            expecting: None,
+            payload: 0,
+        }
+    }
+
+    /// At most `max` bytes of payload; 0 is no bound.
+    pub(crate) fn at_most(mut self, max: u64) -> Self {
+        if max > 0 {
+            self.allowance = max;
+        }
+        self
+    }
+
+    /// The client waits for 100 (Continue) (RFC 9110 section 10.1.1).
+    pub(crate) fn expecting(mut self, expecting: bool) -> Self {
+        self.expecting = expecting.then_some(0);
+        self
+    }
+
+    /// Whether the client waits to be told to go on.
+    pub(crate) fn is_expecting(&self) -> bool {
+        self.expecting.is_some()
+    }
+
+    /// The client has been told to go on, or has gone on by itself.
+    pub(crate) fn informed(&mut self) {
+        self.expecting = None;
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.source.is_none() && self.trailers.is_none()
+    }
+
+    pub(crate) fn length(&self) -> Option<u64> {
+        match &self.source {
+            None => Some(0),
+            Some(Source {
+                rest: Rest::Length(left),
+                ..
+            }) => Some(*left),
+            Some(_) => None,
+        }
+    }
+
+    pub(crate) fn take_trailers(&mut self) -> Option<Box<Trailers>> {
+        self.trailers.take()
+    }
+
+    pub(crate) fn side(&self) -> Side {
+        self.side
+    }
+
+    /// Gives the body the bytes that were read along with its head.
+    pub(crate) fn give(&mut self, ahead: Buffer) {
+        if !ahead.is_empty() {
+            self.expecting = None;
+        }
+        if let Some(source) = &mut self.source {
+            if !ahead.is_empty() {
+                source.ahead = Some(ahead);
+            }
+            if matches!(source.rest, Rest::Done) {
+                self.go_home();
+            }
+        }
+    }
+
+    /// What may be moved without looking at it: the link, and how many bytes are left.
+    pub(crate) fn bulk(&self) -> Option<(&Arc<Link>, Option<u64>)> {
+        let source = self.source.as_ref()?;
+        if source.ahead.is_some() || self.expecting.is_some() {
+            return None;
+        }
+        match source.rest {
+            Rest::Length(left) if left <= self.allowance => Some((&source.link, Some(left))),
+            Rest::UntilClose if self.allowance == u64::MAX => Some((&source.link, None)),
+            _ => None,
+        }
+    }
+
+    /// `n` bytes have been moved past us.
+    pub(crate) fn moved(&mut self, n: u64, ended: bool) {
+        self.payload += n;
+        if self.allowance != u64::MAX {
+            self.allowance = self.allowance.saturating_sub(n);
+        }
+        if let Some(source) = &mut self.source {
+            if let Rest::Length(left) = &mut source.rest {
+                *left = left.saturating_sub(n);
+            }
+            if ended || matches!(source.rest, Rest::Length(0)) {
+                source.rest = Rest::Done;
+                self.go_home();
+            }
+        }
+    }
+
+    /// The next run of payload; none at the end. Cancel safe.
+    pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Buffer>>> {
+        loop {
+            let side = self.side;
+            let Some(source) = &mut self.source else {
+                return Poll::Ready(Ok(None));
+            };
+            if matches!(source.rest, Rest::Done) {
+                self.go_home();
+                return Poll::Ready(Ok(None));
+            }
+            if let Some(told) = &mut self.expecting {
+                while usize::from(*told) < CONTINUE.len() {
+                    let rest = &CONTINUE[usize::from(*told)..];
+                    let n =
+                        ready!(source.link.poll_write(cx, rest)).map_err(|e| Error::io(side, e))?;
+                    *told += n as u8;
+                }
+                self.expecting = None;
+            }
+            let mut buffer = match source.ahead.take() {
+                Some(ahead) => ahead,
+                None => {
+                    ready!(source.link.poll_readable(cx)).map_err(|e| Error::io(side, e))?;
+                    let mut buffer = Buffer::new();
+                    let n = ready!(source.link.poll_read(cx, buffer.spare()))
+                        .map_err(|e| Error::io(side, e).context("reading a body"))?;
+                    if n == 0 {
+                        if matches!(source.rest, Rest::UntilClose) {
+                            source.rest = Rest::Done;
+                            continue;
+                        }
+                        return Poll::Ready(Err(cut_short(side)));
+                    }
+                    buffer.advance(n);
+                    buffer
+                }
+            };
+            self.decode(&mut buffer)?;
+            if !buffer.is_empty() {
+                return Poll::Ready(Ok(Some(buffer)));
+            }
+        }
+    }
+
+    /// Leaves the payload in `buffer`; what lies behind the body's end becomes what is read ahead.
+    fn decode(&mut self, buffer: &mut Buffer) -> Result<()> {
+        let Some(source) = &mut self.source else {
+            return Ok(());
+        };
+        let (payload, consumed) = match &mut source.rest {
+            Rest::Done => (0, 0),
+            Rest::UntilClose => (buffer.len(), buffer.len()),
+            Rest::Length(left) => {
+                let n = buffer
+                    .len()
+                    .min(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= n as u64;
+                if *left == 0 {
+                    source.rest = Rest::Done;
+                }
+                (n, n)
+            }
+            Rest::Chunked(decoder) => {
+                let compacted =
+                    decoder
+                        .compact(buffer.filled_mut(), &self.limits)
+                        .map_err(|reject| {
+                            if self.side == Side::Up {
+                                reject.up()
+                            } else {
+                                reject.down()
+                            }
+                        })?;
+                self.trailers = compacted.trailers;
+                if compacted.done {
+                    source.rest = Rest::Done;
+                }
+                (compacted.payload, compacted.consumed)
+            }
+        };
+        let done = matches!(source.rest, Rest::Done);
+        if done && consumed < buffer.len() {
+            let mut ahead = Buffer::new();
+            ahead.put(&buffer.filled()[consumed..]);
+            source.ahead = Some(ahead);
+        }
+        buffer.truncate(payload);
+        self.payload += payload as u64;
+        if self.allowance != u64::MAX {
+            self.allowance = self.allowance.checked_sub(payload as u64).ok_or_else(|| {
+                Error::new(ErrorKind::BodyTooLarge, self.side).context("a body over the limit")
+            })?;
+        }
+        if done {
+            self.go_home();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn poll_background(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.home {
+            Some(Home::Upstream(lease)) => lease.poll_upload(cx),
+            _ => Poll::Ready(()),
+        }
+    }
+
+    fn go_home(&mut self) {
+        let Some(source) = self.source.take() else {
+            return;
+        };
+        match self.home.take() {
+            Some(Home::Client(slot)) => slot.put(source),
+            Some(Home::Upstream(lease)) => lease.come_home(source),
+            None => {}
+        }
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.go_home();
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Incoming({:?})",
+            self.source.as_ref().map(|source| &source.rest)
+        )
+    }
+}

@@ -1,0 +1,563 @@
+//! A client's HTTP/1 connection: requests one after another, each answered before the next is read (RFC 9112 section 9).
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use oxy_core::buffer::Buffer;
+use oxy_core::clock::Alarm;
+use oxy_core::{BoxFuture, Drain, Error, ErrorKind, Link, Result, Side, StreamIo};
+
+use super::incoming::{Home, Incoming, Rest, Slot, Source};
+use super::index::{Framing, RequestIndex};
+use super::parse::{self, MethodKind, Parse};
+use super::pump::Pump;
+use crate::body::Body;
+use crate::date;
+use crate::message::{Head, Req, Res};
+use crate::options::HttpOptions;
+use crate::scratch::{Out, Spared};
+use crate::semantics::{self, ResponseHead, ResponseHop};
+
+/// How much of a request's body that nobody wants is read so that the connection can go on: as much as costs less than a
+/// new connection would.
+const DISCARDED: u64 = 256 * 1024;
+
+/// How long an idle connection is kept when the process drains: a client that was just about to send a request sends it
+/// within that time, and is answered instead of reset.
+const PARTING: Duration = Duration::from_secs(1);
+
+/// What a client's connection and its exchange share.
+pub(crate) struct Conn {
+    pub(crate) link: Arc<Link>,
+    pub(crate) alarm: Alarm,
+    pub(crate) options: Arc<HttpOptions>,
+    slot: Arc<Slot>,
+    /// Whether the connection may live after the response that was sent last.
+    persists: AtomicBool,
+    /// Body bytes of the current exchange that came in.
+    received: AtomicU64,
+}
+
+/// Reads requests.
+pub(crate) struct Server {
+    conn: Arc<Conn>,
+    drain: Drain,
+    /// What has been read of the next head, or beyond the last message.
+    ahead: Option<Buffer>,
+    /// How much of it has been looked at for a line's end.
+    scanned: usize,
+    /// Whether a body has to come home before the next head can be read.
+    away: bool,
+    stray: Option<Source>,
+    discarded: u64,
+    fresh: bool,
+    /// Whether the connection ends as soon as it has been idle for a moment.
+    leaving: bool,
+}
+
+/// A request with the means to answer it.
+pub(crate) struct Exchange {
+    pub(crate) req: Req,
+    pub(crate) reply: Reply,
+}
+
+/// What a connection has next.
+pub(crate) enum Next {
+    Exchange(Box<Exchange>),
+    /// The client is done, or gone.
+    End,
+    /// What came is no request. The error's status is to be said, and the connection closed.
+    Bad(Error),
+}
+
+impl Server {
+    pub(crate) fn new(stream: StreamIo, options: Arc<HttpOptions>, drain: Drain) -> Self {
+        let (link, prefix) = stream.into_parts();
+        let conn = Arc::new(Conn {
+            link,
+            alarm: Alarm::new(),
+            options,
+            slot: Arc::default(),
+            persists: AtomicBool::new(true),
+            received: AtomicU64::new(0),
+        });
+        conn.alarm.set(conn.options.timeouts.idle);
+        let ahead = (!prefix.is_empty()).then(|| {
+            let mut buffer = Buffer::new();
+            buffer.put(&prefix);
+            buffer
+        });
+        Self {
+            conn,
+            drain,
+            ahead,
+            scanned: 0,
+            away: false,
+            stray: None,
+            discarded: 0,
+            fresh: true,
+            leaving: false,
+        }
+    }
+
+    pub(crate) fn conn(&self) -> &Arc<Conn> {
+        &self.conn
+    }
+
+    /// The next request. Cancel safe. Nothing is held while the connection is idle.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if self.away && !ready!(self.poll_reclaim(cx)) {
+            return Poll::Ready(Next::End);
+        }
+        loop {
+            if let Some(buffer) = self.ahead.take_if(|buffer| buffer.len() > self.scanned) {
+                let news = &buffer.filled()[self.scanned..];
+                let first = self.scanned == 0;
+                // The parser starts over each time: only a line's end, or a full buffer, is news to it.
+                let worth = memchr::memchr(b'\n', news).is_some()
+                    || buffer.len() >= self.conn.options.head.max_target
+                    || first;
+                self.scanned = buffer.len();
+                if worth {
+                    let mut index = Spared::<RequestIndex>::take();
+                    match parse::request(buffer.filled(), &self.conn.options.head, &mut index) {
+                        Ok(Parse::Complete) => return Poll::Ready(self.exchange(buffer, index)),
+                        Ok(Parse::Partial) => {}
+                        Err(reject) => return Poll::Ready(Next::Bad(reject.down())),
+                    }
+                }
+                if first {
+                    self.conn.alarm.set(self.conn.options.timeouts.head);
+                }
+                self.ahead = Some(buffer);
+            }
+            match ready!(self.poll_more(cx)) {
+                Ok(true) => {}
+                Ok(false) => return Poll::Ready(Next::End),
+                Err(error) => return Poll::Ready(Next::Bad(error)),
+            }
+        }
+    }
+
+    /// Reads more of a head; false at the end.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool>> {
+        let link = self.conn.link.clone();
+        let idle = self.ahead.is_none();
+        let n = if idle {
+            self.poll_first(cx, &link)
+        } else {
+            match &mut self.ahead {
+                Some(buffer) => {
+                    buffer.reserve(1);
+                    let read = link.poll_read(cx, buffer.spare());
+                    if let Poll::Ready(Ok(n)) = read {
+                        buffer.advance(n);
+                    }
+                    read
+                }
+                None => Poll::Pending,
+            }
+        };
+        match n {
+            Poll::Ready(Ok(0)) if idle => Poll::Ready(Ok(false)),
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(
+                Error::down(ErrorKind::Closed).context("a head was cut short")
+            )),
+            Poll::Ready(Ok(_)) => Poll::Ready(Ok(true)),
+            Poll::Ready(Err(_)) => Poll::Ready(Ok(false)),
+            Poll::Pending => {
+                if idle && !self.leaving && !self.drain.is_serving() {
+                    // A request may be on its way right now: it is answered, and told to be the last.
+                    self.leaving = true;
+                    self.conn
+                        .alarm
+                        .set(PARTING.min(self.conn.options.timeouts.idle));
+                }
+                ready!(self.conn.alarm.poll_expired(cx));
+                if idle {
+                    return Poll::Ready(Ok(false));
+                }
+                Poll::Ready(Err(
+                    Error::down(ErrorKind::Timeout).context("waiting for a head")
+                ))
+            }
+        }
+    }
+
+    /// Reads the first bytes of a head, taking a buffer only when there are any.
+    fn poll_first(&mut self, cx: &mut Context<'_>, link: &Link) -> Poll<std::io::Result<usize>> {
+        let mut buffer;
+        let n = if std::mem::take(&mut self.fresh) {
+            // The first bytes are often there when a connection has just been accepted.
+            buffer = Buffer::new();
+            match link.read_now(buffer.spare()) {
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                    return self.poll_first(cx, link);
+                }
+                done => done?,
+            }
+        } else {
+            ready!(link.poll_readable(cx))?;
+            buffer = Buffer::new();
+            ready!(link.poll_read(cx, buffer.spare()))?
+        };
+        buffer.advance(n);
+        self.scanned = 0;
+        self.ahead = Some(buffer).filter(|_| n > 0);
+        Poll::Ready(Ok(n))
+    }
+
+    fn exchange(&mut self, mut buffer: Buffer, index: Spared<RequestIndex>) -> Next {
+        self.scanned = 0;
+        let conn = &self.conn;
+        let head = buffer.filled();
+        let reply = Reply {
+            conn: conn.clone(),
+            minor: index.minor,
+            method: MethodKind::of(index.method.of(head)),
+            keep_alive: index.keep_alive && self.drain.is_serving(),
+            drain: self.drain.clone(),
+            answered: false,
+        };
+        conn.persists.store(false, Relaxed);
+        conn.received.store(0, Relaxed);
+        let body = if index.framing.is_empty() {
+            if buffer.len() > index.head_len {
+                let mut ahead = Buffer::new();
+                ahead.put(&buffer.filled()[index.head_len..]);
+                self.ahead = Some(ahead);
+                buffer.truncate(index.head_len);
+            }
+            Body::empty()
+        } else {
+            let length = match index.framing {
+                Framing::Length(length) => length,
+                _ => 0,
+            };
+            let max = conn.options.body.max_request;
+            if max > 0 && length > max {
+                let error = Error::down(ErrorKind::BodyTooLarge);
+                return Next::Bad(error.context("a body over the limit"));
+            }
+            self.away = true;
+            let source = Source {
+                link: conn.link.clone(),
+                ahead: None,
+                rest: Rest::from(index.framing),
+            };
+            let expecting =
+                index.expect_continue && index.minor > 0 && buffer.len() == index.head_len;
+            let incoming = Incoming::new(
+                source,
+                Home::Client(conn.slot.clone()),
+                conn.options.chunk.clone(),
+            );
+            Body::incoming(incoming.at_most(max).expecting(expecting))
+        };
+        conn.alarm.clear();
+        Next::Exchange(Box::new(Exchange {
+            req: Req::raw(buffer, index, body),
+            reply,
+        }))
+    }
+
+    /// What has been read beyond the last request.
+    pub(crate) fn take_ahead(&mut self) -> Option<Buffer> {
+        self.ahead.take()
+    }
+
+    /// Whether the connection can simply be closed: nothing is on its way that would turn the close into a reset.
+    pub(crate) fn is_quiet(&self) -> bool {
+        !self.away && self.ahead.is_none() && self.conn.link.is_quiet()
+    }
+
+    /// The response has been sent: whether the connection goes on.
+    pub(crate) fn settle(&mut self) -> bool {
+        self.conn.alarm.set(self.conn.options.timeouts.idle);
+        self.conn.persists.load(Relaxed)
+    }
+
+    /// Waits for the read half, and throws away what is left of a body that nobody wanted. False if that is too much.
+    fn poll_reclaim(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.stray.is_none() {
+            self.stray = Some(ready!(self.conn.slot.poll_take(cx)));
+            self.discarded = 0;
+            self.conn.alarm.set(self.conn.options.timeouts.linger);
+        }
+        loop {
+            let Some(source) = &mut self.stray else {
+                return Poll::Ready(false);
+            };
+            if matches!(source.rest, Rest::Done) {
+                self.ahead = source.ahead.take();
+                self.scanned = 0;
+                self.stray = None;
+                self.away = false;
+                self.conn.alarm.set(self.conn.options.timeouts.idle);
+                return Poll::Ready(true);
+            }
+            if matches!(source.rest, Rest::Length(left) if left > DISCARDED) {
+                return Poll::Ready(false);
+            }
+            // Read it as a body would, and forget it.
+            let rest = std::mem::replace(&mut source.rest, Rest::Done);
+            let stray = Source {
+                link: source.link.clone(),
+                ahead: source.ahead.take(),
+                rest,
+            };
+            let home = Home::Client(self.conn.slot.clone());
+            let mut incoming = Incoming::new(stray, home, self.conn.options.chunk.clone());
+            let step = incoming.poll_data(cx);
+            drop(incoming);
+            match self.conn.slot.poll_take(cx) {
+                Poll::Ready(source) => self.stray = Some(source),
+                Poll::Pending => return Poll::Ready(false),
+            }
+            match step {
+                Poll::Ready(Ok(Some(piece))) => {
+                    self.discarded += piece.len() as u64;
+                    if self.discarded > DISCARDED {
+                        return Poll::Ready(false);
+                    }
+                }
+                Poll::Ready(Ok(None)) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(false),
+                Poll::Pending => {
+                    ready!(self.conn.alarm.poll_expired(cx));
+                    return Poll::Ready(false);
+                }
+            }
+        }
+    }
+}
+
+impl Conn {
+    /// Ends the connection so that the client can read what was said last: says that nothing more will come, and reads
+    /// for a while (RFC 9112 section 9.6).
+    pub(crate) async fn linger(&self) {
+        let _ = poll_fn(|cx| self.link.poll_shutdown(cx)).await;
+        self.alarm.set(self.options.timeouts.linger);
+        poll_fn(|cx| {
+            loop {
+                if self.link.poll_readable(cx).is_pending() {
+                    return self.alarm.poll_expired(cx);
+                }
+                let mut buffer = Buffer::new();
+                match self.link.poll_read(cx, buffer.spare()) {
+                    Poll::Ready(Ok(n)) if n > 0 && !self.alarm.expired() => {}
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return self.alarm.poll_expired(cx),
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Says what was wrong with bytes that were no request, and ends the connection.
+    pub(crate) async fn goodbye(&self, error: &Error) {
+        let mut head = Out::take();
+        let body = crate::respond::write_error(error, &mut head);
+        let mut pump = Pump::new(
+            self.link.clone(),
+            Side::Down,
+            head,
+            Body::from(body),
+            Framing::UntilClose,
+        );
+        self.alarm.set(self.options.timeouts.linger);
+        let written = poll_fn(|cx| match pump.poll(cx) {
+            Poll::Ready(written) => Poll::Ready(written.is_ok()),
+            Poll::Pending => self.alarm.poll_expired(cx).map(|()| false),
+        })
+        .await;
+        if written {
+            self.linger().await;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.conn.alarm.clear();
+    }
+}
+
+/// The means to answer one request.
+pub(crate) struct Reply {
+    conn: Arc<Conn>,
+    minor: u8,
+    method: MethodKind,
+    keep_alive: bool,
+    drain: Drain,
+    answered: bool,
+}
+
+/// A response that has been sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sent {
+    pub(crate) payload: u64,
+}
+
+impl Reply {
+    pub(crate) fn conn(&self) -> &Arc<Conn> {
+        &self.conn
+    }
+
+    pub(crate) fn method(&self) -> MethodKind {
+        self.method
+    }
+
+    /// Passes an interim response on (RFC 9110 section 15.2), unless the client would not understand it.
+    pub(crate) async fn inform(&mut self, res: &super::client::Answer) -> Result<()> {
+        if self.minor == 0 {
+            return Ok(());
+        }
+        let mut out = Out::take();
+        let head = ResponseHead::indexed(&res.index, res.buffer.filled());
+        let hop = self.hop(false, None);
+        semantics::forward_response(&head, &hop, &self.conn.options.forward, &mut out);
+        let mut done = 0;
+        poll_fn(|cx| self.conn.link.poll_write_all(cx, &out, &mut done))
+            .await
+            .map_err(|e| Error::io(Side::Down, e).context("writing an interim response"))
+    }
+
+    fn hop<'a>(&self, keep_alive: bool, upgrade: Option<&'a [u8]>) -> ResponseHop<'a> {
+        ResponseHop {
+            minor: self.minor,
+            head: self.method == MethodKind::Head,
+            keep_alive,
+            date: b"",
+            upgrade,
+        }
+    }
+
+    /// Answers. The body is written as it comes, and the request's goes on meanwhile.
+    pub(crate) fn send(mut self, res: Res) -> BoxFuture<'static, (Sent, Result<()>)> {
+        self.answered = true;
+        let keep_alive = self.keep_alive && self.drain.is_serving();
+        let (mut pump, framed_keep) = self.stage(res, keep_alive);
+        Box::pin(async move {
+            let conn = self.conn.clone();
+            let timeouts = &conn.options.timeouts;
+            conn.alarm.set(timeouts.body);
+            let mut last = 0;
+            let result = poll_fn(|cx| match pump.poll(cx) {
+                Poll::Ready(result) => Poll::Ready(result),
+                Poll::Pending => {
+                    if pump.payload() != last {
+                        last = pump.payload();
+                        conn.alarm.set(timeouts.body);
+                    }
+                    ready!(conn.alarm.poll_expired(cx));
+                    Poll::Ready(Err(Error::new(ErrorKind::Timeout, pump.waits_for())
+                        .context("sending a response")))
+                }
+            })
+            .await;
+            let sent = Sent {
+                payload: pump.payload(),
+            };
+            match &result {
+                Ok(()) => conn.persists.store(framed_keep, Relaxed),
+                // A response that is ended by the connection's end must not look as if it were whole.
+                Err(_) if pump.is_delimited_by_close() => conn.link.abort(0),
+                Err(_) => {}
+            }
+            (sent, result)
+        })
+    }
+
+    fn stage(&self, res: Res, keep_alive: bool) -> (Pump, bool) {
+        let policy = &self.conn.options.forward;
+        let mut out = Out::take();
+        let (head, mut body) = res.into_parts();
+        let framed = date::with(|date| {
+            let hop = ResponseHop {
+                date,
+                ..self.hop(keep_alive, None)
+            };
+            match head {
+                Head::Raw(mut raw) => {
+                    let head = ResponseHead::indexed(&raw.index, raw.buffer.filled());
+                    let framed = semantics::forward_response(&head, &hop, policy, &mut out);
+                    raw.buffer.consume(raw.index.head_len);
+                    if let Some(incoming) = body.as_incoming()
+                        && !raw.buffer.is_empty()
+                    {
+                        incoming.give(raw.buffer);
+                    }
+                    framed
+                }
+                Head::Built(parts) => {
+                    let length = body.length();
+                    let framing = match length {
+                        Some(length) => Framing::Length(length),
+                        None => Framing::Chunked,
+                    };
+                    let declared = parts
+                        .headers
+                        .get(http::header::CONTENT_LENGTH)
+                        .and_then(|value| value.to_str().ok()?.parse().ok());
+                    let head = ResponseHead::of_parts(&parts, framing, declared.or(length));
+                    semantics::forward_response(&head, &hop, policy, &mut out)
+                }
+            }
+        });
+        let pump = Pump::new(
+            self.conn.link.clone(),
+            Side::Down,
+            out,
+            body,
+            framed.framing,
+        );
+        (pump, framed.keep_alive)
+    }
+
+    /// Answers with a head after which the connection is a tunnel, and gives the tunnel's near end.
+    pub(crate) async fn tunnel(mut self, head: Out) -> Result<StreamIo> {
+        self.answered = true;
+        let mut done = 0;
+        let conn = self.conn.clone();
+        conn.alarm.set(conn.options.timeouts.body);
+        poll_fn(|cx| match conn.link.poll_write_all(cx, &head, &mut done) {
+            Poll::Pending => conn
+                .alarm
+                .poll_expired(cx)
+                .map(|()| Err(Error::down(ErrorKind::Timeout).context("opening a tunnel"))),
+            done => done.map_err(|e| Error::io(Side::Down, e).context("opening a tunnel")),
+        })
+        .await?;
+        conn.alarm.clear();
+        Ok(StreamIo::from_link(conn.link.clone()))
+    }
+
+    /// The head of a response that opens a tunnel: 101 from an origin, or 200 to CONNECT.
+    pub(crate) fn tunnel_head(&self, answer: &super::client::Answer, protocol: &[u8]) -> Out {
+        let mut out = Out::take();
+        let head = ResponseHead::indexed(&answer.index, answer.buffer.filled());
+        let hop = self.hop(true, Some(protocol));
+        semantics::forward_response(&head, &hop, &self.conn.options.forward, &mut out);
+        out
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if !self.answered {
+            // Nobody answered: the client must not take the silence for a response.
+            self.conn.link.abort(0);
+        }
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reply")
+    }
+}

@@ -1,0 +1,105 @@
+//! Thread-local spares: the vectors that heads are written into and the indexes that heads are parsed into. Last in, first
+//! out, so that they stay warm; an idle connection holds none.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::thread::LocalKey;
+
+use crate::h1::index::{RequestIndex, ResponseIndex};
+
+/// What can be kept for later use.
+pub(crate) trait Spare: Default + 'static {
+    /// Makes it as good as new, or says that it has grown too large to keep.
+    fn renew(&mut self) -> bool;
+    /// This thread's spares.
+    fn spares() -> &'static LocalKey<RefCell<Vec<Self>>>;
+}
+
+/// More spares than one turn of the event loop uses are forgotten.
+const KEPT: usize = 32;
+
+/// A value that goes back to its thread's spares.
+pub(crate) struct Spared<T: Spare>(T);
+
+impl<T: Spare> Spared<T> {
+    pub(crate) fn take() -> Self {
+        let spare = T::spares().try_with(|spares| spares.borrow_mut().pop());
+        Self(spare.ok().flatten().unwrap_or_default())
+    }
+}
+
+impl<T: Spare> Drop for Spared<T> {
+    fn drop(&mut self) {
+        let mut value = std::mem::take(&mut self.0);
+        if value.renew() {
+            // At thread exit the spares may be gone already.
+            let _ = T::spares().try_with(|spares| {
+                let mut spares = spares.borrow_mut();
+                if spares.len() < KEPT {
+                    spares.push(value);
+                }
+            });
+        }
+    }
+}
+
+impl<T: Spare> Deref for Spared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Spare> DerefMut for Spared<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+impl<T: Spare + fmt::Debug> fmt::Debug for Spared<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Bytes that are written out.
+pub(crate) type Out = Spared<Vec<u8>>;
+
+impl Spare for Vec<u8> {
+    fn renew(&mut self) -> bool {
+        self.clear();
+        // A head that was larger than this was unusual: its memory is better given back.
+        self.capacity() <= 16 * 1024
+    }
+
+    fn spares() -> &'static LocalKey<RefCell<Vec<Self>>> {
+        thread_local!(static SPARES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) });
+        &SPARES
+    }
+}
+
+impl Spare for RequestIndex {
+    fn renew(&mut self) -> bool {
+        self.clear();
+        self.fields.capacity() <= 256
+    }
+
+    fn spares() -> &'static LocalKey<RefCell<Vec<Self>>> {
+        thread_local!(static SPARES: RefCell<Vec<RequestIndex>> = const { RefCell::new(Vec::new()) });
+        &SPARES
+    }
+}
+
+impl Spare for ResponseIndex {
+    fn renew(&mut self) -> bool {
+        self.clear();
+        self.fields.capacity() <= 256
+    }
+
+    fn spares() -> &'static LocalKey<RefCell<Vec<Self>>> {
+        thread_local!(static SPARES: RefCell<Vec<ResponseIndex>> = const { RefCell::new(Vec::new()) });
+        &SPARES
+    }
+}
