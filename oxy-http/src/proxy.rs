@@ -76,12 +76,6 @@ impl<H> fmt::Debug for Http<H> {
     }
 }
 
-impl<H> From<H> for Http<H> {
-    fn from(hooks: H) -> Self {
-        Self::new(hooks)
-    }
-}
-
 /// Something that names an HTTP origin.
 pub trait IntoUpstream {
     /// The origin.
@@ -125,19 +119,19 @@ impl IntoUpstream for String {
 
 /// Adds HTTP to a [`Proxy`].
 pub trait HttpProxy<A: FlowHooks> {
-    /// Serves HTTP on flows that nobody routes, with `http` as its application: an [`Http`], or bare hooks.
+    /// Serves HTTP on flows that nobody routes, with `http` as its application.
     #[must_use]
-    fn http<H: HttpHooks<A::Conn>>(self, http: impl Into<Http<H>>) -> Self;
+    fn http<H: HttpHooks<A::Conn>>(self, http: Http<H>) -> Self;
 }
 
 impl<A: FlowHooks> HttpProxy<A> for Proxy<A> {
-    fn http<H: HttpHooks<A::Conn>>(self, http: impl Into<Http<H>>) -> Self {
+    fn http<H: HttpHooks<A::Conn>>(self, http: Http<H>) -> Self {
         let Http {
             hooks,
             mut options,
             upstreams,
             forward,
-        } = http.into();
+        } = http;
         if options.forward.instance.is_none() {
             // What tells this process from others of the same name, so that it knows a loop when it meets its own requests.
             let random = RandomState::new().hash_one(std::process::id());
