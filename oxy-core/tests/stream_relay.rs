@@ -104,11 +104,15 @@ async fn in_memory_streams_are_copied() {
     let (_, n) = tokio::join!(sent, server.read_to_end(&mut got));
     n.unwrap();
     assert!(got == data);
-    server.write_all(&data).await.unwrap_or_default();
-    drop(server);
     let mut back = Vec::new();
-    client.read_to_end(&mut back).await.unwrap_or_default();
-    let _ = task.await.unwrap();
+    let answered = async {
+        server.write_all(&data).await.unwrap();
+        drop(server);
+    };
+    let (_, n) = tokio::join!(answered, client.read_to_end(&mut back));
+    n.unwrap();
+    assert!(back == data);
+    task.await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Moving bytes between the two sides of a flow.
 
+mod datagram;
 mod low_water;
 pub mod splice;
 mod stream;
@@ -7,11 +8,9 @@ mod transfer;
 
 use std::time::Duration;
 
+pub use datagram::datagrams;
 pub use stream::stream;
 pub use transfer::{Fault, Transfer};
-
-use crate::carrier::DatagramIo;
-use crate::{Error, ErrorKind, Result, Side};
 
 /// How flows are relayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +28,10 @@ pub struct RelayOptions {
     /// quarter of the CPU time of bulk. A sender that suddenly stops can have its last bytes held back for up to 0.2 s,
     /// once. Default: true.
     pub low_water: bool,
+    /// Time without a datagram either way after which a session of datagrams is over. Default: 60 s: UDP has no end, this
+    /// is it; twice QUIC's customary idle time, and more than twice the 25 s at which WireGuard and WebRTC keep their
+    /// mappings alive.
+    pub datagram_idle: Duration,
 }
 
 impl Default for RelayOptions {
@@ -38,11 +41,7 @@ impl Default for RelayOptions {
             half_closed: None,
             total: None,
             low_water: true,
+            datagram_idle: Duration::from_secs(60),
         }
     }
-}
-
-/// Relays both ways until a side ends or nothing has come for the idle time.
-pub async fn datagrams(_near: DatagramIo, _far: DatagramIo, _options: &RelayOptions) -> Result<()> {
-    Err(Error::new(ErrorKind::Unsupported, Side::Local))
 }
