@@ -188,6 +188,11 @@ impl<A: FlowHooks> Engine<A> {
                 Error::local(ErrorKind::NoRoute).context("no hook and no setting says where to"),
             );
         };
+        // A bare "host:port" reads as TCP's; what a flow of datagrams goes to is UDP's.
+        let target = match (target, &flow.carrier) {
+            (Target::Tcp { host, port }, Carrier::Datagrams(_)) => Target::Udp { host, port },
+            (target, _) => target,
+        };
         flow.info.routed(target.clone());
         run_relay(self.0.means.clone(), self.0.worker.clone(), flow, target)
     }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct Meter {
     received: AtomicU64,
     sent: AtomicU64,
+    dropped: AtomicU64,
 }
 
 impl Meter {
@@ -21,6 +22,16 @@ impl Meter {
     /// Counts `n` bytes that went to the peer.
     pub fn add_sent(&self, n: usize) {
         bump(&self.sent, n);
+    }
+
+    /// Counts `n` datagrams that came and could not be kept or passed on.
+    pub fn add_dropped(&self, n: usize) {
+        bump(&self.dropped, n);
+    }
+
+    /// Datagrams that came and could not be kept or passed on.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Relaxed)
     }
 
     /// Bytes that came from the peer.

@@ -8,7 +8,9 @@ use crate::drain::Stage;
 use crate::engine::{Engine, Means, Terminal};
 use crate::hooks::FlowHooks;
 use crate::offramp::{AnyOfframp, DialOptions, Dialer, Direct, EgressPolicy};
-use crate::onramp::{AnyOnramp, Bind, Bound, ListenAddr, Seed, StreamBind, StreamOptions};
+use crate::onramp::{
+    AnyOnramp, Bind, Bound, ListenAddr, Seed, StreamBind, StreamOptions, UdpBind, UdpOptions,
+};
 use crate::relay::RelayOptions;
 use crate::resolve::{ResolveOptions, Resolver};
 use crate::server::{Running, Server};
@@ -31,6 +33,7 @@ pub struct Proxy<A: FlowHooks = ()> {
     hooks: Arc<A>,
     listen: Vec<Result<Box<dyn Bind>>>,
     stream_options: StreamOptions,
+    udp_options: UdpOptions,
     targets: Vec<Result<Target>>,
     relay: RelayOptions,
     offramp: OfframpFactory,
@@ -97,6 +100,7 @@ impl<A: FlowHooks> Proxy<A> {
             hooks: Arc::new(hooks),
             listen: Vec::new(),
             stream_options: StreamOptions::default(),
+            udp_options: UdpOptions::default(),
             targets: Vec::new(),
             relay: RelayOptions::default(),
             offramp: direct(
@@ -117,15 +121,20 @@ impl<A: FlowHooks> Proxy<A> {
     }
 
     /// Takes flows in at `address`, for example `"127.0.0.1:8080"`, `"unix:/run/oxy.sock"` or `"udp:127.0.0.1:53"`, with
-    /// the stream options that are in force when this is called.
+    /// the stream or UDP options that are in force when this is called.
     #[must_use]
     pub fn listen(mut self, address: impl IntoListen) -> Self {
-        let options = self.stream_options.clone();
-        let bind = address.into_listen().and_then(|address| match address {
-            ListenAddr::Udp(_) => {
-                Err(Error::local(ErrorKind::Unsupported).context("listening on UDP"))
+        let bind = address.into_listen().map(|address| -> Box<dyn Bind> {
+            match address {
+                ListenAddr::Udp(address) => Box::new(UdpBind {
+                    address,
+                    options: self.udp_options.clone(),
+                }),
+                address => Box::new(StreamBind {
+                    address,
+                    options: self.stream_options.clone(),
+                }),
             }
-            address => Ok(Box::new(StreamBind { address, options }) as Box<dyn Bind>),
         });
         self.listen.push(bind);
         self
@@ -142,6 +151,13 @@ impl<A: FlowHooks> Proxy<A> {
     #[must_use]
     pub fn stream_options(mut self, options: StreamOptions) -> Self {
         self.stream_options = options;
+        self
+    }
+
+    /// How the UDP listeners that follow treat their sessions.
+    #[must_use]
+    pub fn udp_options(mut self, options: UdpOptions) -> Self {
+        self.udp_options = options;
         self
     }
 

@@ -52,6 +52,14 @@ impl DatagramIo {
         }
     }
 
+    /// Carries what `port` exchanges, counting in `meter`, where the port counts what it drops.
+    pub fn with_meter(port: impl DatagramPort, meter: Arc<Meter>) -> Self {
+        Self {
+            port: Arc::new(port),
+            meter,
+        }
+    }
+
     /// The bytes that crossed so far.
     pub fn meter(&self) -> &Arc<Meter> {
         &self.meter

@@ -2,9 +2,12 @@
 
 mod datagram;
 mod stream;
+mod udp;
 
 pub use datagram::{DatagramIo, DatagramPort, Segment};
 pub use stream::{ByteIo, Link, StreamIo};
+pub use udp::UdpPort;
+pub(crate) use udp::{receive, send};
 
 /// One of the things that a [`crate::Flow`] can carry.
 #[derive(Debug)]

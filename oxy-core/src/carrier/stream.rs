@@ -76,6 +76,11 @@ impl Link {
         with_socket!(&self.kind, socket => Some(socket.as_fd()), _other => None)
     }
 
+    /// Whether it is a TCP connection.
+    pub(crate) fn is_tcp(&self) -> bool {
+        matches!(self.kind, Kind::Tcp(_))
+    }
+
     /// Ready once a read would return something: bytes, the end, or an error. No buffer is needed while it is pending.
     /// Cancel safe.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

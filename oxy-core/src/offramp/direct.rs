@@ -1,10 +1,10 @@
 //! Straight out: the system's own sockets.
 
 use super::{Dialer, Offramp};
-use crate::carrier::Carrier;
+use crate::Result;
+use crate::carrier::{Carrier, DatagramIo, UdpPort};
 use crate::flow::{Far, FlowInfo};
 use crate::target::Target;
-use crate::{Error, ErrorKind, Result};
 
 /// Opens a socket to the target itself, after the name has been resolved and every address checked.
 #[derive(Clone, Debug)]
@@ -23,12 +23,16 @@ impl Offramp for Direct {
     async fn open(&self, target: &Target, _of: &FlowInfo) -> Result<Far> {
         let (carrier, peer) = match target {
             Target::Tcp { host, port } => {
-                let socket = self.dialer.tcp(host, *port).await?;
-                let peer = socket.peer_addr().ok();
-                (Carrier::Stream(socket.into()), peer)
+                let (socket, peer) = self.dialer.tcp_peer(host, *port).await?;
+                (Carrier::Stream(socket.into()), Some(peer))
             }
             Target::Unix(path) => (Carrier::Stream(self.dialer.unix(path).await?.into()), None),
-            _ => return Err(Error::local(ErrorKind::Unsupported)),
+            Target::Udp { host, port } => {
+                let socket = self.dialer.udp(host, *port).await?;
+                let peer = socket.peer_addr().ok();
+                let port = UdpPort::new(socket);
+                (Carrier::Datagrams(DatagramIo::new(port)), peer)
+            }
         };
         Ok(Far {
             carrier,

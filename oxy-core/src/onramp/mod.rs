@@ -2,6 +2,7 @@
 
 mod limit;
 mod stream;
+mod udp;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,6 +12,8 @@ use std::sync::Arc;
 
 pub(crate) use stream::StreamBind;
 pub use stream::{StreamOnramp, StreamOptions};
+pub(crate) use udp::UdpBind;
+pub use udp::{UdpOnramp, UdpOptions};
 
 use crate::flow::Flow;
 use crate::worker::Worker;
