@@ -110,15 +110,13 @@ impl Forwarder {
                 kept
             });
             let conn = reply.conn().clone();
-            let limits = &self.options.head;
             let message = (out, std::mem::take(&mut body), request.framing);
             let mut call = Call::new(
                 link.clone(),
                 request.method,
                 message,
                 &conn.alarm,
-                &self.options.timeouts,
-                limits,
+                &self.options,
             );
             match self.converse(&mut call, reply).await {
                 Ok(answer) => {

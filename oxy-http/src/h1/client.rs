@@ -14,7 +14,7 @@ use super::parse::{self, MethodKind, Parse};
 use super::pump::Pump;
 use crate::body::Body;
 use crate::limits::HeadLimits;
-use crate::options::Timeouts;
+use crate::options::{HttpOptions, Timeouts};
 use crate::scratch::{Out, Spared};
 
 /// How many interim responses (RFC 9110 section 15.2) an origin may send before its final one: more than any honest one
@@ -27,11 +27,11 @@ const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 
 /// An exchange with an origin, under way.
 pub(crate) struct Call<'a> {
-    pub(crate) link: Arc<Link>,
-    pub(crate) method: MethodKind,
-    pub(crate) alarm: &'a Alarm,
-    pub(crate) timeouts: &'a Timeouts,
-    pub(crate) limits: &'a HeadLimits,
+    link: Arc<Link>,
+    method: MethodKind,
+    alarm: &'a Alarm,
+    timeouts: &'a Timeouts,
+    limits: &'a HeadLimits,
     upload: Option<Box<Pump>>,
     /// Part of a head.
     partial: Option<Buffer>,
@@ -56,10 +56,11 @@ impl<'a> Call<'a> {
         method: MethodKind,
         (head, body, framing): (Out, Body, Framing),
         alarm: &'a Alarm,
-        timeouts: &'a Timeouts,
-        limits: &'a HeadLimits,
+        options: &'a HttpOptions,
     ) -> Self {
-        let mut upload = Box::new(Pump::new(link.clone(), Side::Up, head, body, framing));
+        let timeouts = &options.timeouts;
+        let pump = Pump::new(link.clone(), Side::Up, head, body, framing);
+        let mut upload = Box::new(pump.low_water(options.low_water));
         let waits_to_continue = upload
             .body()
             .as_incoming()
@@ -77,7 +78,7 @@ impl<'a> Call<'a> {
             method,
             alarm,
             timeouts,
-            limits,
+            limits: &options.head,
             upload: Some(upload),
             partial: None,
             touched: false,

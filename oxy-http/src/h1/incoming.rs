@@ -96,7 +96,6 @@ pub(crate) struct Incoming {
     trailers: Option<Box<Trailers>>,
     /// How much of the 100 (Continue) has to be written before the client sends anything; none where it does not wait.
     expecting: Option<u8>,
-    payload: u64,
 }
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -115,7 +114,6 @@ impl Incoming {
             allowance: u64::MAX,
             trailers: None,
             expecting: None,
-            payload: 0,
         }
     }
 
@@ -162,10 +160,6 @@ impl Incoming {
         self.trailers.take()
     }
 
-    pub(crate) fn side(&self) -> Side {
-        self.side
-    }
-
     /// Gives the body the bytes that were read along with its head.
     pub(crate) fn give(&mut self, ahead: Buffer) {
         if !ahead.is_empty() {
@@ -194,20 +188,19 @@ impl Incoming {
         }
     }
 
-    /// `n` bytes have been moved past us.
-    pub(crate) fn moved(&mut self, n: u64, ended: bool) {
-        self.payload += n;
-        if self.allowance != u64::MAX {
-            self.allowance = self.allowance.saturating_sub(n);
-        }
+    /// Somebody else reads from now on. Until [`Incoming::moved`] says that all has been read, nobody can tell where the
+    /// body ends: if it is dropped, what follows is never taken for another message.
+    pub(crate) fn begin_bulk(&mut self) {
         if let Some(source) = &mut self.source {
-            if let Rest::Length(left) = &mut source.rest {
-                *left = left.saturating_sub(n);
-            }
-            if ended || matches!(source.rest, Rest::Length(0)) {
-                source.rest = Rest::Done;
-                self.go_home();
-            }
+            source.rest = Rest::UntilClose;
+        }
+    }
+
+    /// All of it has been read by somebody else.
+    pub(crate) fn moved(&mut self) {
+        if let Some(source) = &mut self.source {
+            source.rest = Rest::Done;
+            self.go_home();
         }
     }
 
@@ -299,7 +292,6 @@ impl Incoming {
             source.ahead = Some(ahead);
         }
         buffer.truncate(payload);
-        self.payload += payload as u64;
         if self.allowance != u64::MAX {
             self.allowance = self.allowance.checked_sub(payload as u64).ok_or_else(|| {
                 Error::new(ErrorKind::BodyTooLarge, self.side).context("a body over the limit")

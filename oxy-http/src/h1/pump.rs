@@ -6,16 +6,21 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use oxy_core::relay::splice::can_splice;
+use oxy_core::relay::{RelayOptions, Transfer};
 use oxy_core::{Error, ErrorKind, Link, Result, Side};
 
 use super::index::Framing;
 use super::write;
-use crate::body::{Body, Piece, Step, TrailerFields};
+use crate::body::{Body, Piece, Step, TrailerFields, cut_short};
 use crate::scratch::Out;
 use crate::semantics::{write_trailer_map, write_trailers};
 
 /// Payload up to this many bytes is copied behind its head, to leave in one plain send; more goes by reference.
 const COPIED: usize = 4 * 1024;
+
+/// From how many bytes on a body goes by `splice(2)`: below it two more system calls cost more than copying.
+const BULK: u64 = 24 * 1024;
 
 /// A message on its way out.
 pub(crate) struct Pump {
@@ -36,6 +41,9 @@ pub(crate) struct Pump {
     to: Side,
     waits_for: Side,
     payload: u64,
+    /// The rest of the body on its way from socket to socket, unseen.
+    transfer: Option<Transfer>,
+    low_water: bool,
 }
 
 impl Pump {
@@ -59,12 +67,20 @@ impl Pump {
             to,
             waits_for: to,
             payload: 0,
+            transfer: None,
+            low_water: false,
         }
+    }
+
+    /// Lets bulk raise its socket's low-water mark ([`RelayOptions::low_water`]).
+    pub(crate) fn low_water(mut self, on: bool) -> Self {
+        self.low_water = on;
+        self
     }
 
     /// Bytes of payload that have been staged so far: grows as long as there is progress.
     pub(crate) fn payload(&self) -> u64 {
-        self.payload
+        self.payload + self.transfer.as_ref().map_or(0, Transfer::moved)
     }
 
     /// Whom the last `Pending` waited for.
@@ -86,16 +102,16 @@ impl Pump {
         self.held = held;
     }
 
-    pub(crate) fn into_body(self) -> Body {
-        self.body
-    }
-
     /// Writes on. Ready once everything has been written. An error tells by its side whether reading or writing failed.
     /// Cancel safe.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         loop {
             let _ = self.body.poll_background(cx);
             let mut starved = false;
+            if self.transfer.is_some() || self.begins_bulk() {
+                ready!(self.poll_bulk(cx))?;
+                continue;
+            }
             if !self.ended && self.piece.is_none() && self.tail.is_empty() {
                 let staged = if self.held {
                     Poll::Pending
@@ -119,12 +135,73 @@ impl Pump {
                 return Poll::Ready(Ok(()));
             }
             if starved {
-                self.waits_for = match self.to {
-                    Side::Up => Side::Down,
-                    _ => Side::Up,
-                };
+                self.waits_for = self.other_side();
                 return Poll::Pending;
             }
+        }
+    }
+
+    /// Whether the rest of the body goes from socket to socket without being looked at.
+    fn begins_bulk(&mut self) -> bool {
+        if self.ended || self.held || self.piece.is_some() || !self.tail.is_empty() {
+            return false;
+        }
+        let Some((from, left)) = self.body.as_incoming().and_then(|incoming| incoming.bulk())
+        else {
+            return false;
+        };
+        let fits = match (self.framing, left) {
+            (Framing::Length(_), Some(left)) => left == self.left && left > BULK,
+            (Framing::UntilClose, None) => true,
+            _ => false,
+        };
+        if !fits || !can_splice(from, &self.link) {
+            return false;
+        }
+        let mut options = RelayOptions::default();
+        options.low_water = self.low_water;
+        self.transfer = Some(Transfer::new(
+            from.clone(),
+            self.link.clone(),
+            left,
+            &options,
+        ));
+        true
+    }
+
+    fn poll_bulk(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.waits_for = self.to;
+        ready!(self.poll_flush(cx)).map_err(|e| Error::io(self.to, e).context("writing"))?;
+        let from = self.other_side();
+        let Some(transfer) = &mut self.transfer else {
+            return Poll::Ready(Ok(()));
+        };
+        let Some(incoming) = self.body.as_incoming() else {
+            return Poll::Ready(Ok(()));
+        };
+        incoming.begin_bulk();
+        let Poll::Ready(moved) = transfer.poll(cx) else {
+            if transfer.held() == 0 {
+                self.waits_for = from;
+            }
+            return Poll::Pending;
+        };
+        let moved = moved.map_err(|fault| fault.into_error(from, self.to))?;
+        self.transfer = None;
+        self.payload += moved;
+        if matches!(self.framing, Framing::Length(_)) && moved < self.left {
+            return Poll::Ready(Err(cut_short(from)));
+        }
+        self.left = 0;
+        self.ended = true;
+        incoming.moved();
+        Poll::Ready(Ok(()))
+    }
+
+    fn other_side(&self) -> Side {
+        match self.to {
+            Side::Up => Side::Down,
+            _ => Side::Up,
         }
     }
 

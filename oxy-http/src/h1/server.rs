@@ -408,10 +408,6 @@ impl Reply {
         &self.conn
     }
 
-    pub(crate) fn method(&self) -> MethodKind {
-        self.method
-    }
-
     /// Passes an interim response on (RFC 9110 section 15.2), unless the client would not understand it.
     pub(crate) async fn inform(&mut self, res: &super::client::Answer) -> Result<()> {
         if self.minor == 0 {
@@ -515,7 +511,8 @@ impl Reply {
             out,
             body,
             framed.framing,
-        );
+        )
+        .low_water(self.conn.options.low_water);
         (pump, framed.keep_alive)
     }
 
