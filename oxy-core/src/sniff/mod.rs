@@ -13,7 +13,7 @@ use crate::carrier::{Carrier, StreamIo};
 use crate::flow::Flow;
 use crate::{Error, ErrorKind, Result, Side};
 
-/// How many bytes are looked at, at most: a ClientHello with post-quantum key shares takes 2 KiB, and what is larger than
+/// How many bytes are looked at, at most: a `ClientHello` with post-quantum key shares takes 2 KiB, and what is larger than
 /// this is somebody's attempt to make the proxy hold memory.
 pub const MAX_LOOK: usize = 64 * 1024;
 
@@ -103,7 +103,7 @@ pub async fn sniff_with(
 }
 
 impl Flow {
-    /// [`sniff`] on the flow's stream; a ClientHello is kept in the flow's facts. Cancel safe.
+    /// [`sniff`] on the flow's stream; a `ClientHello` is kept in the flow's facts. Cancel safe.
     ///
     /// # Errors
     ///

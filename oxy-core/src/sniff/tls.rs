@@ -1,4 +1,4 @@
-//! What a TLS client says first: a parser of ClientHello (RFC 8446 section 4.1.2) that needs no TLS library.
+//! What a TLS client says first: a parser of `ClientHello` (RFC 8446 section 4.1.2) that needs no TLS library.
 
 use super::{Opinion, Sniffed};
 
@@ -16,14 +16,14 @@ pub struct ClientHello {
     pub cipher_suites: Vec<u16>,
     /// The extensions that it sends, in its order, without those of GREASE.
     pub extensions: Vec<u16>,
-    /// It hides its true ClientHello in this one (`encrypted_client_hello`, RFC 9849); the name is then the front's.
+    /// It hides its true `ClientHello` in this one (`encrypted_client_hello`, RFC 9849); the name is then the front's.
     pub encrypted: bool,
 }
 
 /// What has been made of the bytes so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parsed {
-    /// A whole ClientHello.
+    /// A whole `ClientHello`.
     Hello(Box<ClientHello>),
     /// So far it may be one.
     More,
@@ -38,7 +38,7 @@ const MAX_HELLO: usize = 16 * 1024;
 /// The most that one record carries (RFC 8446 section 5.1).
 const MAX_RECORD: usize = 16 * 1024;
 
-/// How many records a ClientHello may be spread over: one would do, and a few are what evades middleboxes that read only
+/// How many records a `ClientHello` may be spread over: one would do, and a few are what evades middleboxes that read only
 /// the first; thousands of a byte each are what wears out those that read them again at every byte.
 const MAX_RECORDS: usize = 64;
 
@@ -57,7 +57,7 @@ pub(super) fn detect(first: &[u8]) -> Opinion {
     }
 }
 
-/// Reads the first bytes of a stream as TLS records (RFC 8446 section 5.1) with a ClientHello in them.
+/// Reads the first bytes of a stream as TLS records (RFC 8446 section 5.1) with a `ClientHello` in them.
 pub fn parse(first: &[u8]) -> Parsed {
     let mut records = first;
     let mut message = Vec::new();
@@ -90,7 +90,7 @@ pub fn parse(first: &[u8]) -> Parsed {
     Parsed::Not
 }
 
-/// Reads a ClientHello in a handshake message (RFC 8446 section 4), as QUIC's CRYPTO frames carry it without records.
+/// Reads a `ClientHello` in a handshake message (RFC 8446 section 4), as QUIC's CRYPTO frames carry it without records.
 pub fn parse_message(message: &[u8]) -> Parsed {
     match handshake(message) {
         Ok(Some(hello)) => Parsed::Hello(Box::new(hello)),
@@ -102,8 +102,10 @@ pub fn parse_message(message: &[u8]) -> Parsed {
 #[derive(Debug)]
 struct Malformed;
 
+type Split<'a> = (&'a [u8], &'a [u8]);
+
 /// The (possibly cut short) payload of the first record, and what follows it.
-fn record(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, Malformed> {
+fn record(bytes: &[u8]) -> Result<Option<Split<'_>>, Malformed> {
     // Each byte is judged as soon as it is there, so that other protocols are let go at once.
     if bytes.first().is_some_and(|kind| *kind != HANDSHAKE)
         || bytes.get(1).is_some_and(|major| *major != 3)
