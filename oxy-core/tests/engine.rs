@@ -181,7 +181,7 @@ fn one_side_may_end_first_and_silence_is_cut() {
     relay.idle = Duration::from_millis(300);
     let (_running, address) = start(hooks, |proxy| proxy.to(echo()).relay(relay));
     let mut socket = connect(address);
-    socket.write_all(&[7; 300_000]).unwrap();
+    socket.write_all(&vec![7; 300_000]).unwrap();
     socket.shutdown(Shutdown::Write).unwrap();
     let mut got = Vec::new();
     socket.read_to_end(&mut got).unwrap();
