@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use oxy_core::{Error, Flow, FlowHooks, FlowInfo, Proxy, Result, Summary, Target, Verdict};
 
-pub struct Balancer(pub Vec<(Target, AtomicUsize)>);
+pub(crate) struct Balancer(pub(crate) Vec<(Target, AtomicUsize)>);
 
 impl FlowHooks for Balancer {
     type Conn = usize;

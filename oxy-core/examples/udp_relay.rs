@@ -4,7 +4,7 @@
 //! `nc -u -l 5301` as the server (`127.0.0.1:5301`), `nc -u 127.0.0.1 5300`.
 use oxy_core::{Error, FlowHooks, FlowInfo, Proxy, Result, Summary};
 
-pub struct Log;
+pub(crate) struct Log;
 
 impl FlowHooks for Log {
     type Conn = ();
@@ -17,7 +17,7 @@ impl FlowHooks for Log {
     }
 }
 
-pub fn proxy(listen: &str, to: &str) -> Proxy<Log> {
+pub(crate) fn proxy(listen: &str, to: &str) -> Proxy<Log> {
     Proxy::new(Log).listen(listen).to(to)
 }
 

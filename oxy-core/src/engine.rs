@@ -66,7 +66,8 @@ pub struct Open<A: FlowHooks> {
     _parent: Option<Arc<Open<A>>>,
     _entry: Entry,
     _guard: Guard,
-    _permit: Option<Permit>,
+    /// Held until the flow ends.
+    permit: Option<Permit>,
 }
 
 impl<A: FlowHooks> Engine<A> {
@@ -123,7 +124,7 @@ impl<A: FlowHooks> Engine<A> {
         let mut opening = Open::new(&engine, &flow, parent);
         Box::pin(async move {
             let mut flow = flow;
-            opening._permit = flow.permit.take();
+            opening.permit = flow.permit.take();
             let verdict = if flow.info.depth > MAX_DEPTH {
                 Err(Error::down(ErrorKind::Loop).context("flows nested too deep"))
             } else {
@@ -278,7 +279,7 @@ impl<A: FlowHooks> Open<A> {
             _parent: parent,
             _entry: engine.0.worker.enter(info.clone()),
             _guard: engine.0.worker.drain().guard(),
-            _permit: None,
+            permit: None,
             info,
         }
     }

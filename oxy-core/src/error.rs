@@ -200,13 +200,12 @@ impl Error {
         match (self.0.kind, self.0.side) {
             (K::Timeout, Side::Down) => 408,
             (K::Timeout, _) => 504,
-            (K::Dns | K::Connect, _) => 502,
             (K::Overloaded | K::Draining, _) => 503,
             (K::Denied, _) => 403,
             (K::Loop, _) => 508,
             (K::Internal, _) => 500,
             // Whatever else an origin does wrong is one thing to a client: a bad gateway.
-            (_, Side::Up) => 502,
+            (K::Dns | K::Connect, _) | (_, Side::Up) => 502,
             (K::Malformed | K::Closed, _) => 400,
             (K::TargetTooLong, _) => 414,
             (K::HeadTooLarge, _) => 431,

@@ -160,7 +160,8 @@ fn read_control(header: &libc::msghdr, into: &mut Received) {
                 }
                 (libc::IPPROTO_IP, libc::IP_TOS) => into.ecn = data.read() & 3,
                 (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
-                    into.ecn = (data.cast::<libc::c_int>().read_unaligned() & 3) as u8;
+                    let class = data.cast::<libc::c_int>().read_unaligned();
+                    into.ecn = class.to_le_bytes()[0] & 3;
                 }
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                     let info = data.cast::<libc::in_pktinfo>().read_unaligned();

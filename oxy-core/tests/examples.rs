@@ -1,4 +1,10 @@
 //! The examples do what they say.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may"
+)]
 
 #[allow(
     dead_code,

@@ -1,4 +1,10 @@
 //! The stream relay, over sockets and over in-memory streams.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may"
+)]
 
 use std::time::{Duration, Instant};
 
@@ -78,7 +84,7 @@ async fn bulk_arrives_whole_both_ways_at_once() {
                     write.write_all(&data).await.unwrap();
                     write.shutdown().await.unwrap();
                 };
-                let (_, n) = tokio::join!(wrote, read.read_to_end(&mut got));
+                let ((), n) = tokio::join!(wrote, read.read_to_end(&mut got));
                 n.unwrap();
                 assert!(got == data);
             }
@@ -101,7 +107,7 @@ async fn in_memory_streams_are_copied() {
         client.write_all(&data).await.unwrap();
         client.shutdown().await.unwrap();
     };
-    let (_, n) = tokio::join!(sent, server.read_to_end(&mut got));
+    let ((), n) = tokio::join!(sent, server.read_to_end(&mut got));
     n.unwrap();
     assert!(got == data);
     let mut back = Vec::new();
@@ -109,7 +115,7 @@ async fn in_memory_streams_are_copied() {
         server.write_all(&data).await.unwrap();
         drop(server);
     };
-    let (_, n) = tokio::join!(answered, client.read_to_end(&mut back));
+    let ((), n) = tokio::join!(answered, client.read_to_end(&mut back));
     n.unwrap();
     assert!(back == data);
     task.await.unwrap().unwrap();
@@ -181,7 +187,7 @@ async fn the_total_and_the_half_closed_time_hold() {
     busy.await.unwrap();
 
     let (mut client, _server, task) = relayed(options(|o| {
-        o.half_closed = Some(Duration::from_millis(200))
+        o.half_closed = Some(Duration::from_millis(200));
     }))
     .await;
     client.shutdown().await.unwrap();

@@ -1,4 +1,10 @@
 //! UDP sessions through a proxy.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may"
+)]
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::mpsc;

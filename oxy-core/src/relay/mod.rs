@@ -29,7 +29,7 @@ pub struct RelayOptions {
     /// once. Default: true.
     pub low_water: bool,
     /// Time without a datagram either way after which a session of datagrams is over. Default: 60 s: UDP has no end, this
-    /// is it; twice QUIC's customary idle time, and more than twice the 25 s at which WireGuard and WebRTC keep their
+    /// is it; twice QUIC's customary idle time, and more than twice the 25 s at which `WireGuard` and WebRTC keep their
     /// mappings alive.
     pub datagram_idle: Duration,
 }

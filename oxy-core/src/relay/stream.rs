@@ -20,8 +20,7 @@ use crate::{Error, ErrorKind, Result, Side};
 /// ends with that error. Errors of kind `Timeout` have side `Local`.
 pub async fn stream(near: StreamIo, far: StreamIo, options: &RelayOptions) -> Result<()> {
     let mut relay = Relay::new(near, far, options);
-    let result = poll_fn(|cx| relay.poll(cx)).await;
-    result
+    poll_fn(|cx| relay.poll(cx)).await
 }
 
 /// How long a side that takes no more bytes may go on without saying anything. A socket that has failed says so at once;
