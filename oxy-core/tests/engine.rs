@@ -299,7 +299,7 @@ impl Terminal<Books> for Wrap {
     }
 
     fn serve(
-        &self,
+        self: Arc<Self>,
         engine: Engine<Books>,
         open: Arc<Open<Books>>,
         flow: Flow,
