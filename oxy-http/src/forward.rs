@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
+use http::Response;
 use oxy_core::offramp::AnyOfframp;
 use oxy_core::{
     BoxFuture, Carrier, Error, ErrorKind, Far, FlowInfo, Link, Result, Retry, Side, StreamIo,
@@ -20,7 +21,9 @@ use crate::message::{Head, Req, Res};
 use crate::options::HttpOptions;
 use crate::pool::{Endpoint, Lease, Pool};
 use crate::scratch::Out;
-use crate::semantics::{self, Outcome, RequestHead, RequestHop, upgrade_offer};
+use crate::semantics::{
+    self, Fields, ForwardPolicy, Outcome, RequestHead, RequestHop, upgrade_offer,
+};
 
 /// One worker's means to reach origins.
 pub(crate) struct Forwarder {
@@ -34,8 +37,6 @@ pub(crate) struct Forwarder {
 pub(crate) enum Called {
     /// The origin has answered.
     Response(Res),
-    /// The request is to be answered here (RFC 9110 section 7.6.2), with the head that came in.
-    AnswerHere,
     /// The origin has changed to another protocol, and has given its end of the stream.
     Switched(Answer, Vec<u8>, StreamIo),
 }
@@ -45,6 +46,13 @@ pub(crate) enum Called {
 pub(crate) struct Course {
     pub(crate) reused: bool,
     pub(crate) retries: u32,
+}
+
+/// A request, made ready.
+enum Staged {
+    Out(Outgoing, Body),
+    /// It goes no further (RFC 9110 section 7.6.2).
+    Answer(Box<Response<Body>>),
 }
 
 /// What is to be known of a request while it is sent.
@@ -69,35 +77,40 @@ impl Forwarder {
         }
     }
 
+    /// What is kept of connections to `target`.
+    pub(crate) fn endpoint(&self, target: &Target) -> Arc<Endpoint> {
+        self.pool.endpoint(target)
+    }
+
     /// [`Forwarder::call`], boxed.
     pub(crate) fn call_boxed<'a>(
         &'a self,
         req: Req,
-        target: &'a Target,
+        endpoint: &'a Arc<Endpoint>,
         of: &'a FlowInfo,
         reply: &'a mut Reply,
         course: &'a mut Course,
     ) -> BoxFuture<'a, Result<Called>> {
-        Box::pin(self.call(req, target, of, reply, course))
+        Box::pin(self.call(req, endpoint, of, reply, course))
     }
 
-    /// Sends `req` to `target` and waits for the final response's head. Interim responses go out by `reply` meanwhile.
+    /// Sends `req` to `endpoint` and waits for the final response's head. Interim responses go out by `reply` meanwhile.
     async fn call(
         &self,
         req: Req,
-        target: &Target,
+        endpoint: &Arc<Endpoint>,
         of: &FlowInfo,
         reply: &mut Reply,
         course: &mut Course,
     ) -> Result<Called> {
-        let endpoint = self.pool.endpoint(target);
         let mut out = Out::take();
-        let Some((request, mut body)) = self.stage(req, &endpoint, of, &mut out)? else {
-            return Ok(Called::AnswerHere);
+        let (request, mut body) = match self.stage(req, endpoint, of, &mut out)? {
+            Staged::Out(request, body) => (request, body),
+            Staged::Answer(response) => return Ok(Called::Response(Res::from(*response))),
         };
         self.budget.earn();
         loop {
-            let (link, lease) = self.connect(&endpoint, of, course).await?;
+            let (link, lease) = self.connect(endpoint, of, course).await?;
             course.reused = lease.reused;
             let again = if lease.reused && request.idempotent {
                 body.replay()
@@ -148,14 +161,8 @@ impl Forwarder {
         }
     }
 
-    /// Turns the request into what goes out. None says that it is to be answered here.
-    fn stage(
-        &self,
-        req: Req,
-        endpoint: &Endpoint,
-        of: &FlowInfo,
-        out: &mut Out,
-    ) -> Result<Option<(Outgoing, Body)>> {
+    /// Turns the request into what goes out.
+    fn stage(&self, req: Req, endpoint: &Endpoint, of: &FlowInfo, out: &mut Out) -> Result<Staged> {
         let policy = &self.options.forward;
         let hop = RequestHop {
             client: of.peer.map(|peer| peer.ip()),
@@ -166,7 +173,7 @@ impl Forwarder {
             upgrade: None,
         };
         let (head, mut body) = req.into_parts();
-        let (outcome, request) = match head {
+        let (answer, request) = match head {
             Head::Raw(mut raw) => {
                 let bytes = raw.buffer.filled();
                 let head = RequestHead::indexed(&raw.index, bytes);
@@ -179,7 +186,7 @@ impl Forwarder {
                     upgrade: upgrade.as_deref(),
                     ..hop
                 };
-                let outcome = semantics::forward_request(&head, &hop, policy, out);
+                let answer = write_head(&head, &hop, policy, out)?;
                 let method = raw.index.method.of(bytes);
                 let request = Outgoing {
                     framing: raw.index.framing,
@@ -193,7 +200,7 @@ impl Forwarder {
                 {
                     incoming.give(raw.buffer);
                 }
-                (outcome, request)
+                (answer, request)
             }
             Head::Built(parts) => {
                 let framing = match body.length() {
@@ -209,7 +216,7 @@ impl Forwarder {
                     upgrade: upgrade.as_deref(),
                     ..hop
                 };
-                let outcome = semantics::forward_request(&head, &hop, policy, out);
+                let answer = write_head(&head, &hop, policy, out)?;
                 let method = parts.method.as_str().as_bytes();
                 let request = Outgoing {
                     framing,
@@ -217,16 +224,13 @@ impl Forwarder {
                     idempotent: is_idempotent(method),
                     upgrade,
                 };
-                (outcome, request)
+                (answer, request)
             }
         };
-        match outcome {
-            Outcome::Forward => Ok(Some((request, body))),
-            Outcome::Answer => Ok(None),
-            Outcome::Loop => {
-                Err(Error::local(ErrorKind::Loop).context("the request has been here before"))
-            }
-        }
+        Ok(match answer {
+            None => Staged::Out(request, body),
+            Some(response) => Staged::Answer(response),
+        })
     }
 
     /// A connection from the pool, or a new one.
@@ -268,7 +272,7 @@ impl Forwarder {
     /// Sends and listens until the final head.
     async fn converse(&self, call: &mut Call<'_>, reply: &mut Reply) -> Result<Answer> {
         loop {
-            let answer = call.answer().await?;
+            let answer = call.answer(&reply.conn().link).await?;
             match answer.index.status {
                 101 | 200.. => return Ok(answer),
                 100 => {
@@ -331,6 +335,22 @@ impl Forwarder {
             answer.index,
             body,
         )))
+    }
+}
+
+/// Writes what goes out, or gives the response to what goes no further.
+fn write_head<F: Fields>(
+    head: &RequestHead<'_, F>,
+    hop: &RequestHop<'_>,
+    policy: &ForwardPolicy,
+    out: &mut Out,
+) -> Result<Option<Box<Response<Body>>>> {
+    match semantics::forward_request(head, hop, policy, out) {
+        Outcome::Forward => Ok(None),
+        Outcome::Answer => Ok(Some(Box::new(semantics::answer_here(head)))),
+        Outcome::Loop => {
+            Err(Error::local(ErrorKind::Loop).context("the request has been here before"))
+        }
     }
 }
 

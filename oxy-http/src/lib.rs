@@ -1,7 +1,10 @@
 //! HTTP for the Oxy proxy framework.
 
+mod asked;
 pub mod body;
+mod books;
 mod date;
+mod driver;
 mod forward;
 pub mod h1;
 pub mod hooks;
@@ -13,6 +16,7 @@ pub mod proxy;
 pub mod respond;
 mod scratch;
 pub mod semantics;
+mod table;
 
 pub use body::Body;
 pub use hooks::{At, ExchangeSummary, HttpHooks, Route};

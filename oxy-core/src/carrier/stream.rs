@@ -150,6 +150,25 @@ impl Link {
         })
     }
 
+    /// Ready once the peer has reset the stream: for watching a client that waits. Nothing is consumed. A peer that has
+    /// sent more, or has only ended its half, is not gone, and nothing more can be told of it here. Cancel safe.
+    pub fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let peeked = with_socket!(&self.kind, socket => loop {
+            if let Err(e) = ready!(socket.poll_read_ready(cx)) {
+                break Err(e);
+            }
+            match socket.try_io(Interest::READABLE, || recv(socket, &mut [0], RecvFlags::PEEK)) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                done => break done.map(|_| ()),
+            }
+        }, other => ready!(other_of(other).poll_readable(cx)));
+        if peeked.is_err() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
     /// Writes some of `buf`. Cancel safe.
     pub fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let n = with_socket!(&self.kind, socket => loop {
@@ -237,15 +256,6 @@ impl Link {
             }
             Kind::Unix(_) => {}
             Kind::Other(other) => other_of(other).io.abort(code),
-        }
-    }
-
-    /// Ready when both directions have been closed or reset by the peer, or the write side has failed; for watching a
-    /// client that waits. Only sockets can tell.
-    pub fn is_reset(&self) -> bool {
-        match &self.kind {
-            Kind::Tcp(socket) => matches!(socket.take_error(), Ok(Some(_)) | Err(_)),
-            _ => false,
         }
     }
 }
@@ -501,6 +511,30 @@ mod tests {
                 .unwrap();
             assert!(!here.link().is_quiet());
         }
+    }
+
+    #[tokio::test]
+    async fn only_a_reset_is_the_end_of_a_peer() {
+        let (here, there) = sockets().await;
+        let mut gone = std::pin::pin!(std::future::poll_fn(|cx| here.link().poll_reset(cx)));
+        assert!(is_pending_still(&mut gone).await);
+        there.link().abort(0);
+        drop(there);
+        gone.await;
+
+        let (here, mut there) = sockets().await;
+        there.write_all(b"more").await.unwrap();
+        there.shutdown().await.unwrap();
+        std::future::poll_fn(|cx| here.link().poll_readable(cx))
+            .await
+            .unwrap();
+        let mut gone = std::pin::pin!(std::future::poll_fn(|cx| here.link().poll_reset(cx)));
+        assert!(is_pending_still(&mut gone).await);
+    }
+
+    /// Whether `future` has still nothing to say.
+    async fn is_pending_still(future: &mut (impl Future<Output = ()> + Unpin)) -> bool {
+        std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx).is_pending())).await
     }
 
     #[tokio::test]

@@ -13,8 +13,7 @@ use super::index::{Framing, ResponseIndex};
 use super::parse::{self, MethodKind, Parse};
 use super::pump::Pump;
 use crate::body::Body;
-use crate::limits::HeadLimits;
-use crate::options::{HttpOptions, Timeouts};
+use crate::options::HttpOptions;
 use crate::scratch::{Out, Spared};
 
 /// How many interim responses (RFC 9110 section 15.2) an origin may send before its final one: more than any honest one
@@ -30,8 +29,7 @@ pub(crate) struct Call<'a> {
     link: Arc<Link>,
     method: MethodKind,
     alarm: &'a Alarm,
-    timeouts: &'a Timeouts,
-    limits: &'a HeadLimits,
+    options: &'a HttpOptions,
     upload: Option<Box<Pump>>,
     /// Part of a head.
     partial: Option<Buffer>,
@@ -58,7 +56,6 @@ impl<'a> Call<'a> {
         alarm: &'a Alarm,
         options: &'a HttpOptions,
     ) -> Self {
-        let timeouts = &options.timeouts;
         let pump = Pump::new(link.clone(), Side::Up, head, body, framing);
         let mut upload = Box::new(pump.low_water(options.low_water));
         let waits_to_continue = upload
@@ -71,14 +68,13 @@ impl<'a> Call<'a> {
         alarm.set(if waits_to_continue {
             CONTINUE_WAIT
         } else {
-            timeouts.first_byte
+            options.timeouts.first_byte
         });
         Self {
             link,
             method,
             alarm,
-            timeouts,
-            limits: &options.head,
+            options,
             upload: Some(upload),
             partial: None,
             touched: false,
@@ -98,9 +94,18 @@ impl<'a> Call<'a> {
         self.upload
     }
 
-    /// The next response head, interim ones too; the request is sent meanwhile. Cancel safe.
-    pub(crate) async fn answer(&mut self) -> Result<Answer> {
-        poll_fn(|cx| self.poll_answer(cx)).await
+    /// The next response head, interim ones too; the request is sent meanwhile, and `client` is watched once it has sent
+    /// all. Cancel safe.
+    pub(crate) async fn answer(&mut self, client: &Link) -> Result<Answer> {
+        poll_fn(|cx| {
+            let answer = self.poll_answer(cx);
+            if answer.is_pending() && self.upload.is_none() && client.poll_reset(cx).is_ready() {
+                let error = Error::down(ErrorKind::Closed);
+                return Poll::Ready(Err(error.context("the client is gone")));
+            }
+            answer
+        })
+        .await
     }
 
     /// The client has been told to go on.
@@ -112,7 +117,7 @@ impl<'a> Call<'a> {
             upload.hold(false);
         }
         self.waits_to_continue = false;
-        self.alarm.set(self.timeouts.first_byte);
+        self.alarm.set(self.options.timeouts.first_byte);
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer>> {
@@ -127,7 +132,7 @@ impl<'a> Call<'a> {
                 if let Some(upload) = &mut self.upload {
                     upload.hold(false);
                 }
-                self.alarm.set(self.timeouts.first_byte);
+                self.alarm.set(self.options.timeouts.first_byte);
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -146,16 +151,11 @@ impl<'a> Call<'a> {
         let Some(upload) = &mut self.upload else {
             return Ok(());
         };
-        let before = upload.payload();
-        match upload.poll(cx) {
-            Poll::Pending => {
-                if upload.payload() != before {
-                    self.alarm.set(self.timeouts.body);
-                }
-            }
+        match upload.poll_timed(cx, self.alarm, self.options) {
+            Poll::Pending => {}
             Poll::Ready(Ok(())) => {
                 self.upload = None;
-                self.alarm.set(self.timeouts.first_byte);
+                self.alarm.set(self.options.timeouts.first_byte);
             }
             // The client's fault ends the exchange. The origin's may come with an answer that says why.
             Poll::Ready(Err(error)) if error.side() == Side::Up => {
@@ -172,7 +172,8 @@ impl<'a> Call<'a> {
             // What followed an interim head is looked at before more is read.
             if let Some(buffer) = self.partial.take_if(|buffer| !buffer.is_empty()) {
                 let mut index = Spared::<ResponseIndex>::take();
-                match parse::response(buffer.filled(), self.limits, self.method, &mut index) {
+                match parse::response(buffer.filled(), &self.options.head, self.method, &mut index)
+                {
                     Ok(Parse::Complete) => {
                         if (100..200).contains(&index.status) && index.status != 101 {
                             self.interim += 1;

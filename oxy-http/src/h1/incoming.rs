@@ -1,6 +1,7 @@
 //! The read half of a connection while it carries a body.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -50,9 +51,12 @@ pub(crate) enum Home {
     Upstream(Box<Lease>),
 }
 
-/// Where a client's connection finds its read half again.
+/// Where a client's connection finds its read half again, and how much has been read of the body meanwhile.
 #[derive(Debug, Default)]
-pub(crate) struct Slot(Mutex<Returned>);
+pub(crate) struct Slot {
+    returned: Mutex<Returned>,
+    received: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct Returned {
@@ -62,7 +66,7 @@ struct Returned {
 
 impl Slot {
     fn lock(&self) -> MutexGuard<'_, Returned> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.returned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn put(&self, source: Source) {
@@ -71,6 +75,15 @@ impl Slot {
         if let Some(waker) = returned.waker.take() {
             waker.wake();
         }
+    }
+
+    /// Bytes of payload that have been read since [`Slot::reset`].
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Relaxed)
+    }
+
+    pub(crate) fn reset(&self) {
+        self.received.store(0, Relaxed);
     }
 
     pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Source> {
@@ -188,6 +201,13 @@ impl Incoming {
         }
     }
 
+    /// `n` bytes of payload have been read.
+    pub(crate) fn count(&self, n: u64) {
+        if let Some(Home::Client(slot)) = &self.home {
+            slot.received.fetch_add(n, Relaxed);
+        }
+    }
+
     /// Somebody else reads from now on. Until [`Incoming::moved`] says that all has been read, nobody can tell where the
     /// body ends: if it is dropped, what follows is never taken for another message.
     pub(crate) fn begin_bulk(&mut self) {
@@ -292,6 +312,7 @@ impl Incoming {
             source.ahead = Some(ahead);
         }
         buffer.truncate(payload);
+        self.count(payload as u64);
         if self.allowance != u64::MAX {
             self.allowance = self.allowance.checked_sub(payload as u64).ok_or_else(|| {
                 Error::new(ErrorKind::BodyTooLarge, self.side).context("a body over the limit")

@@ -9,6 +9,7 @@ pub mod write;
 
 pub(crate) mod client;
 pub(crate) mod incoming;
+pub(crate) mod pace;
 pub(crate) mod pump;
 pub(crate) mod server;
 

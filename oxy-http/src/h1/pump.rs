@@ -6,13 +6,16 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use oxy_core::clock::Alarm;
 use oxy_core::relay::splice::can_splice;
 use oxy_core::relay::{RelayOptions, Transfer};
 use oxy_core::{Error, ErrorKind, Link, Result, Side};
 
 use super::index::Framing;
+use super::pace::Pace;
 use super::write;
 use crate::body::{Body, Piece, Step, TrailerFields, cut_short};
+use crate::options::HttpOptions;
 use crate::scratch::Out;
 use crate::semantics::{write_trailer_map, write_trailers};
 
@@ -44,6 +47,7 @@ pub(crate) struct Pump {
     /// The rest of the body on its way from socket to socket, unseen.
     transfer: Option<Transfer>,
     low_water: bool,
+    pace: Pace,
 }
 
 impl Pump {
@@ -69,6 +73,7 @@ impl Pump {
             payload: 0,
             transfer: None,
             low_water: false,
+            pace: Pace::default(),
         }
     }
 
@@ -76,6 +81,27 @@ impl Pump {
     pub(crate) fn low_water(mut self, on: bool) -> Self {
         self.low_water = on;
         self
+    }
+
+    /// [`Pump::poll`], with `alarm` set anew whenever there is progress, and an error if the client is too slow.
+    pub(crate) fn poll_timed(
+        &mut self,
+        cx: &mut Context<'_>,
+        alarm: &Alarm,
+        options: &HttpOptions,
+    ) -> Poll<Result<()>> {
+        let before = self.payload();
+        let done = self.poll(cx);
+        if done.is_pending() {
+            let payload = self.payload();
+            if payload != before {
+                alarm.set(options.timeouts.body);
+            }
+            let client = self.waits_for == Side::Down;
+            self.pace
+                .pause(alarm.now(), payload, client, &options.body)?;
+        }
+        done
     }
 
     /// Bytes of payload that have been staged so far: grows as long as there is progress.
@@ -135,7 +161,17 @@ impl Pump {
                 return Poll::Ready(Ok(()));
             }
             if starved {
-                self.waits_for = self.other_side();
+                if self.to == Side::Down && self.link.poll_reset(cx).is_ready() {
+                    return Poll::Ready(Err(
+                        Error::down(ErrorKind::Closed).context("the client is gone")
+                    ));
+                }
+                // What is held back waits for the one it goes to, who has not asked for it yet.
+                self.waits_for = if self.held {
+                    self.to
+                } else {
+                    self.other_side()
+                };
                 return Poll::Pending;
             }
         }
@@ -180,7 +216,10 @@ impl Pump {
             return Poll::Ready(Ok(()));
         };
         incoming.begin_bulk();
-        let Poll::Ready(moved) = transfer.poll(cx) else {
+        let before = transfer.moved();
+        let moved = transfer.poll(cx);
+        incoming.count(transfer.moved() - before);
+        let Poll::Ready(moved) = moved else {
             if transfer.held() == 0 {
                 self.waits_for = from;
             }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -38,8 +38,6 @@ pub(crate) struct Conn {
     slot: Arc<Slot>,
     /// Whether the connection may live after the response that was sent last.
     persists: AtomicBool,
-    /// Body bytes of the current exchange that came in.
-    received: AtomicU64,
 }
 
 /// Reads requests.
@@ -83,7 +81,6 @@ impl Server {
             options,
             slot: Arc::default(),
             persists: AtomicBool::new(true),
-            received: AtomicU64::new(0),
         });
         conn.alarm.set(conn.options.timeouts.idle);
         let ahead = (!prefix.is_empty()).then(|| {
@@ -224,7 +221,7 @@ impl Server {
             answered: false,
         };
         conn.persists.store(false, Relaxed);
-        conn.received.store(0, Relaxed);
+        conn.slot.reset();
         let body = if index.framing.is_empty() {
             if buffer.len() > index.head_len {
                 let mut ahead = Buffer::new();
@@ -337,6 +334,11 @@ impl Server {
 }
 
 impl Conn {
+    /// Bytes of the current request's body that have come in.
+    pub(crate) fn received(&self) -> u64 {
+        self.slot.received()
+    }
+
     /// Ends the connection so that the client can read what was said last: says that nothing more will come, and reads
     /// for a while (RFC 9112 section 9.6).
     pub(crate) async fn linger(&self) {
@@ -442,14 +444,9 @@ impl Reply {
             let conn = self.conn.clone();
             let timeouts = &conn.options.timeouts;
             conn.alarm.set(timeouts.body);
-            let mut last = 0;
-            let result = poll_fn(|cx| match pump.poll(cx) {
+            let result = poll_fn(|cx| match pump.poll_timed(cx, &conn.alarm, &conn.options) {
                 Poll::Ready(result) => Poll::Ready(result),
                 Poll::Pending => {
-                    if pump.payload() != last {
-                        last = pump.payload();
-                        conn.alarm.set(timeouts.body);
-                    }
                     ready!(conn.alarm.poll_expired(cx));
                     Poll::Ready(Err(Error::new(ErrorKind::Timeout, pump.waits_for())
                         .context("sending a response")))

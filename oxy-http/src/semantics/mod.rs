@@ -6,12 +6,14 @@
 
 pub mod fields;
 pub mod policy;
+pub mod recipient;
 pub mod request;
 pub mod response;
 pub mod trailers;
 
 pub use fields::{Fields, Indexed, Lines, MapSink, Mapped, Sink};
 pub use policy::{ForwardPolicy, Forwarding, Pseudonym};
+pub use recipient::answer_here;
 pub use request::{
     Outcome, RequestHead, RequestHop, Wire, forward_request, request_fields, upgrade_offer,
 };

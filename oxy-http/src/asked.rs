@@ -1,0 +1,112 @@
+//! What a request asked for.
+
+use http::Version;
+use oxy_core::{Error, ErrorKind, Result, Target};
+
+use crate::h1::index::TargetForm;
+use crate::message::Req;
+use crate::scratch::Out;
+
+/// What a request asked for, kept for routing and for the books once the request itself has gone its way.
+pub(crate) struct Asked {
+    /// Method, target and authority, one after the other.
+    text: Out,
+    method: usize,
+    target: usize,
+    form: TargetForm,
+    https: bool,
+    version: Version,
+    is_connect: bool,
+}
+
+impl Asked {
+    /// What `req` asks for, as it came in.
+    pub(crate) fn of(req: &Req) -> Self {
+        let mut text = Out::take();
+        let mut asked = (TargetForm::Origin, false, Version::HTTP_11, 0, 0);
+        if let Some((index, head)) = req.head() {
+            text.extend_from_slice(index.method.of(head));
+            let method = text.len();
+            text.extend_from_slice(index.target.of(head));
+            let target = text.len();
+            text.extend_from_slice(index.authority(head));
+            let version = if index.minor == 0 {
+                Version::HTTP_10
+            } else {
+                Version::HTTP_11
+            };
+            asked = (index.form, index.target_https, version, method, target);
+        }
+        let (form, https, version, method, target) = asked;
+        let is_connect = &text[..method] == b"CONNECT";
+        Self {
+            text,
+            method,
+            target,
+            form,
+            https,
+            version,
+            is_connect,
+        }
+    }
+
+    fn str(bytes: &[u8]) -> &str {
+        std::str::from_utf8(bytes).unwrap_or_default()
+    }
+
+    /// The method.
+    pub(crate) fn method(&self) -> &str {
+        Self::str(&self.text[..self.method])
+    }
+
+    /// The request target.
+    pub(crate) fn target(&self) -> &str {
+        Self::str(&self.text[self.method..self.target])
+    }
+
+    /// The authority: the target's, or else that of Host.
+    pub(crate) fn host(&self) -> &str {
+        Self::str(&self.text[self.target..])
+    }
+
+    /// The form of the target.
+    pub(crate) fn form(&self) -> TargetForm {
+        self.form
+    }
+
+    /// Whether the target's scheme is https.
+    pub(crate) fn https(&self) -> bool {
+        self.https
+    }
+
+    /// The version of HTTP.
+    pub(crate) fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Whether it is for a tunnel (RFC 9110 section 9.3.6).
+    pub(crate) fn is_connect(&self) -> bool {
+        self.is_connect
+    }
+
+    /// The authority as a target; port 80 unless it names one.
+    pub(crate) fn authority(&self) -> Result<Target> {
+        let host = self.host();
+        let has_port = host.rsplit(']').next().unwrap_or(host).contains(':');
+        let target = if has_port {
+            Target::authority(
+                host.strip_suffix(':')
+                    .map(|host| format!("{host}:80"))
+                    .as_deref()
+                    .unwrap_or(host),
+            )
+        } else {
+            Target::authority(&format!("{host}:80"))
+        };
+        target.map_err(|e| {
+            Error::down(ErrorKind::Malformed)
+                .context("an authority")
+                .because(e)
+        })
+    }
+}

@@ -1,0 +1,94 @@
+//! An exchange's books.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use oxy_core::{Error, ErrorKind, Side};
+
+use crate::asked::Asked;
+use crate::forward::Course;
+use crate::h1::server::Conn;
+use crate::hooks::{At, ExchangeSummary, HttpHooks};
+use crate::pool::Endpoint;
+
+/// How an exchange goes, with the application's state of it. [`HttpHooks::on_finish`] is called when the books are closed
+/// or dropped, so that it is called once whatever ends the exchange.
+pub(crate) struct Books<'a, C: Sync + 'static, H: HttpHooks<C>> {
+    hooks: &'a H,
+    pub(crate) at: At<'a, C>,
+    pub(crate) cx: H::Cx,
+    pub(crate) asked: Asked,
+    conn: Arc<Conn>,
+    started: Instant,
+    first_byte: Option<Instant>,
+    status: u16,
+    /// Bytes of the response's body that went out.
+    pub(crate) sent: u64,
+    pub(crate) upstream: Option<Arc<Endpoint>>,
+    pub(crate) course: Course,
+    /// The first thing that went wrong; that nobody closed the books, until somebody does.
+    error: Option<(ErrorKind, Side)>,
+    closed: bool,
+}
+
+impl<'a, C: Sync + 'static, H: HttpHooks<C>> Books<'a, C, H> {
+    pub(crate) fn open(hooks: &'a H, at: At<'a, C>, asked: Asked, conn: Arc<Conn>) -> Self {
+        Self {
+            hooks,
+            at,
+            cx: H::Cx::default(),
+            asked,
+            conn,
+            started: Instant::now(),
+            first_byte: None,
+            status: 0,
+            sent: 0,
+            upstream: None,
+            course: Course::default(),
+            error: None,
+            closed: false,
+        }
+    }
+
+    /// A final head is on its way.
+    pub(crate) fn answered(&mut self, status: u16) {
+        self.status = status;
+        self.first_byte = Some(Instant::now());
+    }
+
+    /// Something went wrong.
+    pub(crate) fn failed(&mut self, error: &Error) {
+        self.error.get_or_insert((error.kind(), error.side()));
+    }
+
+    /// The exchange has come to its end.
+    pub(crate) fn close(mut self) {
+        self.closed = true;
+    }
+}
+
+impl<C: Sync + 'static, H: HttpHooks<C>> Drop for Books<'_, C, H> {
+    fn drop(&mut self) {
+        if !self.closed {
+            // Only a drain that has run out of time drops an exchange half-way.
+            self.error.get_or_insert((ErrorKind::Draining, Side::Local));
+        }
+        let summary = ExchangeSummary {
+            method: self.asked.method(),
+            target: self.asked.target(),
+            host: self.asked.host(),
+            version: self.asked.version(),
+            status: self.status,
+            received: self.conn.received(),
+            sent: self.sent,
+            upstream: self.upstream.as_ref().map(|endpoint| &endpoint.target),
+            reused: self.course.reused,
+            retries: self.course.retries,
+            took: self.started.elapsed(),
+            first_byte: self.first_byte.map(|at| at - self.started),
+            error: self.error,
+        };
+        let cx = std::mem::take(&mut self.cx);
+        self.hooks.on_finish(self.at, cx, &summary);
+    }
+}

@@ -1,0 +1,262 @@
+//! The one HTTP driver: every exchange, whatever version it came by, goes through here.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use oxy_core::{
+    BoxFuture, Carrier, Engine, Error, ErrorKind, Far, Flow, FlowHooks, Layer, Open, Result, Side,
+    Terminal,
+};
+
+use crate::asked::Asked;
+use crate::books::Books;
+use crate::forward::{Called, Course, Forwarder};
+use crate::h1::server::{Conn, Exchange, Next, Reply, Server};
+use crate::hooks::{At, HttpHooks, Route};
+use crate::message::{Req, Res};
+use crate::pool::Endpoint;
+use crate::respond;
+use crate::scratch::Out;
+use crate::table::Table;
+
+/// HTTP as the engine knows it.
+pub(crate) struct Driver<H> {
+    hooks: Arc<H>,
+    table: Table,
+    forwarder: Forwarder,
+}
+
+impl<H> Driver<H> {
+    pub(crate) fn new(hooks: Arc<H>, table: Table, forwarder: Forwarder) -> Self {
+        Self {
+            hooks,
+            table,
+            forwarder,
+        }
+    }
+}
+
+impl<A: FlowHooks, H: HttpHooks<A::Conn>> Terminal<A> for Driver<H> {
+    fn layer(&self) -> Layer {
+        Layer::Http
+    }
+
+    fn serve(
+        self: Arc<Self>,
+        engine: Engine<A>,
+        open: Arc<Open<A>>,
+        flow: Flow,
+    ) -> BoxFuture<'static, Result<()>> {
+        let Carrier::Stream(stream) = flow.carrier else {
+            return Box::pin(async {
+                Err(Error::local(ErrorKind::Unsupported).context("HTTP/1 needs a stream"))
+            });
+        };
+        let drain = engine.worker().drain().clone();
+        let server = Server::new(stream, self.forwarder.options.clone(), drain);
+        Box::pin(connection(self, engine, open, server))
+    }
+}
+
+/// A connection's life: one exchange after another. What is idle is small: the exchange is boxed while it lasts.
+async fn connection<A: FlowHooks, H: HttpHooks<A::Conn>>(
+    driver: Arc<Driver<H>>,
+    engine: Engine<A>,
+    open: Arc<Open<A>>,
+    mut server: Server,
+) -> Result<()> {
+    loop {
+        match poll_fn(|cx| server.poll_next(cx)).await {
+            Next::Exchange(exchange) => {
+                if let Some(tunnel) = Box::pin(driver.exchange(&engine, &open, exchange)).await? {
+                    return engine
+                        .enter(tunnel.flow(&open, &mut server), Some(open))
+                        .await;
+                }
+                if !server.settle() {
+                    return farewell(server).await;
+                }
+            }
+            Next::End => return farewell(server).await,
+            Next::Bad(error) => return refuse(server.conn().clone(), error).await,
+        }
+    }
+}
+
+/// Closes a connection, after what is still on its way has been read where that matters.
+fn farewell(server: Server) -> BoxFuture<'static, Result<()>> {
+    if server.is_quiet() {
+        return Box::pin(std::future::ready(Ok(())));
+    }
+    Box::pin(async move {
+        server.conn().linger().await;
+        Ok(())
+    })
+}
+
+fn refuse(conn: Arc<Conn>, error: Error) -> BoxFuture<'static, Result<()>> {
+    Box::pin(async move {
+        conn.goodbye(&error).await;
+        Err(error)
+    })
+}
+
+/// A tunnel that an exchange has become.
+struct Tunnel {
+    layer: Layer,
+    near: oxy_core::StreamIo,
+    far: Far,
+}
+
+impl Tunnel {
+    fn flow<A: FlowHooks>(mut self, open: &Open<A>, server: &mut Server) -> Flow {
+        if let Some(ahead) = server.take_ahead() {
+            // What the client sent before it knew that there is a tunnel.
+            self.near.unread(ahead.filled());
+        }
+        Flow::child(&open.info, self.layer, Carrier::Stream(self.near)).joined(self.far)
+    }
+}
+
+/// What an exchange has to say to the client.
+enum Outcome {
+    Response(Res),
+    Tunnel(Layer, Out, Far),
+}
+
+impl<H> Driver<H> {
+    /// One exchange: the hooks, the way up, the way back, the books. Gives the tunnel that it became, if it did.
+    async fn exchange<A: FlowHooks>(
+        &self,
+        engine: &Engine<A>,
+        open: &Arc<Open<A>>,
+        exchange: Box<Exchange>,
+    ) -> Result<Option<Tunnel>>
+    where
+        H: HttpHooks<A::Conn>,
+    {
+        let Exchange { req, mut reply } = *exchange;
+        let at = At {
+            conn: &open.conn,
+            info: &open.info,
+        };
+        let asked = Asked::of(&req);
+        let mut books = Books::open(&*self.hooks, at, asked, reply.conn().clone());
+        let mut outcome = self.decide(engine, &mut books, req, &mut reply).await;
+        if let Ok(Outcome::Response(res)) = &mut outcome
+            && let Err(error) = self.hooks.on_response(at, &mut books.cx, res).await
+        {
+            outcome = Err(error);
+        }
+        let result = match outcome {
+            Ok(Outcome::Response(res)) => send(reply, res, &mut books).await.map(|()| None),
+            Ok(Outcome::Tunnel(layer, head, far)) => {
+                books.answered(if layer == Layer::Connect { 200 } else { 101 });
+                let near = reply.tunnel(head).await;
+                near.map(|near| Some(Tunnel { layer, near, far }))
+            }
+            Err(error) => {
+                books.failed(&error);
+                log(&open.info, &error);
+                if error.side() == Side::Down && error.kind() == ErrorKind::Closed {
+                    // Nobody is left to tell.
+                    Err(error)
+                } else {
+                    let mut res = Res::from(respond::of_error(&error));
+                    if let Err(error) = self.hooks.on_response(at, &mut books.cx, &mut res).await {
+                        res = Res::from(respond::of_error(&error));
+                    }
+                    send(reply, res, &mut books).await.map(|()| None)
+                }
+            }
+        };
+        if let Err(error) = &result {
+            books.failed(error);
+        }
+        books.close();
+        result
+    }
+
+    /// From the request to the head of what answers it.
+    async fn decide<A: FlowHooks>(
+        &self,
+        engine: &Engine<A>,
+        books: &mut Books<'_, A::Conn, H>,
+        mut req: Req,
+        reply: &mut Reply,
+    ) -> Result<Outcome>
+    where
+        H: HttpHooks<A::Conn>,
+    {
+        let at = books.at;
+        let endpoint = match self.hooks.on_request(at, &mut books.cx, &mut req).await? {
+            Route::Table => self.table.endpoint(&books.asked, &self.forwarder)?,
+            Route::To(target) => self.forwarder.endpoint(&target),
+            Route::Answer(response) => return Ok(Outcome::Response(Res::from(*response))),
+            Route::Refuse(error) => return Err(error),
+        };
+        let endpoint = &*books.upstream.insert(endpoint);
+        let target = &endpoint.target;
+        self.hooks
+            .on_upstream(at, &mut books.cx, target, &mut req)
+            .await?;
+        if books.asked.is_connect() {
+            let far = engine.offramp().open(target, at.info).await?;
+            return Ok(Outcome::Tunnel(Layer::Connect, established(), far));
+        }
+        let called = call(&self.forwarder, req, endpoint, at, reply, &mut books.course).await?;
+        Ok(match called {
+            Called::Response(res) => Outcome::Response(res),
+            Called::Switched(answer, protocol, stream) => {
+                let head = reply.tunnel_head(&answer, &protocol);
+                let far = Far {
+                    carrier: Carrier::Stream(stream),
+                    target: target.clone(),
+                    peer: None,
+                };
+                Outcome::Tunnel(Layer::Upgrade, head, far)
+            }
+        })
+    }
+}
+
+/// Boxed where it is not generic, so that it is compiled once.
+fn call<'a, C>(
+    forwarder: &'a Forwarder,
+    req: Req,
+    endpoint: &'a Arc<Endpoint>,
+    at: At<'a, C>,
+    reply: &'a mut Reply,
+    course: &'a mut Course,
+) -> BoxFuture<'a, Result<Called>> {
+    forwarder.call_boxed(req, endpoint, at.info, reply, course)
+}
+
+async fn send<C: Sync + 'static, H: HttpHooks<C>>(
+    reply: Reply,
+    res: Res,
+    books: &mut Books<'_, C, H>,
+) -> Result<()> {
+    books.answered(
+        res.head()
+            .map_or_else(|| res.status().as_u16(), |(index, _)| index.status),
+    );
+    let (sent, result) = reply.send(res).await;
+    books.sent = sent.payload;
+    result
+}
+
+/// RFC 9110 section 9.3.6: a successful answer to CONNECT has neither body nor framing.
+fn established() -> Out {
+    let mut head = Out::take();
+    head.extend_from_slice(b"HTTP/1.1 200 Connection Established\r\n\r\n");
+    head
+}
+
+fn log(info: &oxy_core::FlowInfo, error: &Error) {
+    if error.is_loud() {
+        tracing::warn!(flow = %info.id, listener = %info.listener, "{error:?}");
+    } else {
+        tracing::debug!(flow = %info.id, listener = %info.listener, "{error:?}");
+    }
+}
