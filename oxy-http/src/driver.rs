@@ -10,11 +10,10 @@ use oxy_core::{
 
 use crate::asked::Asked;
 use crate::books::Books;
-use crate::forward::{Called, Course, Forwarder};
+use crate::forward::{Called, Forwarder};
 use crate::h1::server::{Conn, Exchange, Next, Reply, Server};
 use crate::hooks::{At, HttpHooks, Route};
 use crate::message::{Req, Res};
-use crate::pool::Endpoint;
 use crate::respond;
 use crate::scratch::Out;
 use crate::table::Table;
@@ -130,12 +129,12 @@ impl<H> Driver<H> {
         &self,
         engine: &Engine<A>,
         open: &Arc<Open<A>>,
-        exchange: Box<Exchange>,
+        exchange: Exchange,
     ) -> Result<Option<Tunnel>>
     where
         H: HttpHooks<A::Conn>,
     {
-        let Exchange { req, mut reply } = *exchange;
+        let Exchange { req, mut reply } = exchange;
         let at = At {
             conn: &open.conn,
             info: &open.info,
@@ -204,7 +203,10 @@ impl<H> Driver<H> {
             let far = engine.offramp().open(target, at.info).await?;
             return Ok(Outcome::Tunnel(Layer::Connect, established(), far));
         }
-        let called = call(&self.forwarder, req, endpoint, at, reply, &mut books.course).await?;
+        let called = self
+            .forwarder
+            .call(req, endpoint, at.info, reply, &mut books.course)
+            .await?;
         Ok(match called {
             Called::Response(res) => Outcome::Response(res),
             Called::Switched(answer, protocol, stream) => {
@@ -220,18 +222,6 @@ impl<H> Driver<H> {
     }
 }
 
-/// Boxed where it is not generic, so that it is compiled once.
-fn call<'a, C>(
-    forwarder: &'a Forwarder,
-    req: Req,
-    endpoint: &'a Arc<Endpoint>,
-    at: At<'a, C>,
-    reply: &'a mut Reply,
-    course: &'a mut Course,
-) -> BoxFuture<'a, Result<Called>> {
-    forwarder.call_boxed(req, endpoint, at.info, reply, course)
-}
-
 async fn send<C: Sync + 'static, H: HttpHooks<C>>(
     reply: Reply,
     res: Res,
@@ -241,8 +231,9 @@ async fn send<C: Sync + 'static, H: HttpHooks<C>>(
         res.head()
             .map_or_else(|| res.status().as_u16(), |(index, _)| index.status),
     );
-    let (sent, result) = reply.send(res).await;
-    books.sent = sent.payload;
+    let mut sending = reply.send(res);
+    let result = poll_fn(|cx| sending.poll(cx)).await;
+    books.sent = sending.payload();
     result
 }
 

@@ -7,8 +7,7 @@ use std::time::Instant;
 use http::Response;
 use oxy_core::offramp::AnyOfframp;
 use oxy_core::{
-    BoxFuture, Carrier, Error, ErrorKind, Far, FlowInfo, Link, Result, Retry, Side, StreamIo,
-    Target,
+    Carrier, Error, ErrorKind, Far, FlowInfo, Link, Result, Retry, Side, StreamIo, Target,
 };
 
 use crate::body::Body;
@@ -82,20 +81,8 @@ impl Forwarder {
         self.pool.endpoint(target)
     }
 
-    /// [`Forwarder::call`], boxed.
-    pub(crate) fn call_boxed<'a>(
-        &'a self,
-        req: Req,
-        endpoint: &'a Arc<Endpoint>,
-        of: &'a FlowInfo,
-        reply: &'a mut Reply,
-        course: &'a mut Course,
-    ) -> BoxFuture<'a, Result<Called>> {
-        Box::pin(self.call(req, endpoint, of, reply, course))
-    }
-
     /// Sends `req` to `endpoint` and waits for the final response's head. Interim responses go out by `reply` meanwhile.
-    async fn call(
+    pub(crate) async fn call(
         &self,
         req: Req,
         endpoint: &Arc<Endpoint>,
@@ -117,11 +104,6 @@ impl Forwarder {
             } else {
                 None
             };
-            let kept = again.is_some().then(|| {
-                let mut kept = Out::take();
-                kept.extend_from_slice(&out);
-                kept
-            });
             let conn = reply.conn().clone();
             let message = (out, std::mem::take(&mut body), request.framing);
             let mut call = Call::new(
@@ -144,14 +126,14 @@ impl Forwarder {
                         && error.kind() == ErrorKind::Closed
                         && !call.touched();
                     conn.alarm.clear();
-                    match (again, kept) {
-                        (Some(again), Some(kept))
+                    match again {
+                        Some(again)
                             if died
                                 && course.retries < self.options.retry.max
                                 && self.budget.spend() =>
                         {
                             course.retries += 1;
-                            out = kept;
+                            out = call.into_head();
                             body = again;
                         }
                         _ => return Err(error),
@@ -240,7 +222,7 @@ impl Forwarder {
         of: &FlowInfo,
         course: &mut Course,
     ) -> Result<(Arc<Link>, Lease)> {
-        if let Some(pooled) = self.pool.take(endpoint) {
+        if let Some(pooled) = endpoint.take() {
             return Ok(pooled);
         }
         loop {
@@ -249,7 +231,7 @@ impl Forwarder {
                     carrier: Carrier::Stream(stream),
                     ..
                 }) => {
-                    return Ok((stream.into_parts().0, self.pool.lease(endpoint)));
+                    return Ok((stream.into_parts().0, endpoint.lease()));
                 }
                 Ok(_) => {
                     return Err(Error::local(ErrorKind::Unsupported).context("HTTP needs a stream"));
@@ -313,7 +295,7 @@ impl Forwarder {
         let body = if matches!(rest, Rest::Done) {
             // Bytes behind a response that has no body are nobody's.
             if answer.buffer.len() == index.head_len {
-                Box::new(lease).come_home(Source {
+                lease.come_home(Source {
                     link,
                     ahead: None,
                     rest,
@@ -327,7 +309,7 @@ impl Forwarder {
                 ahead: None,
                 rest,
             };
-            let home = Home::Upstream(Box::new(lease));
+            let home = Home::Upstream(lease);
             Body::incoming(Incoming::new(source, home, self.options.chunk.clone()))
         };
         Ok(Called::Response(Res::raw(

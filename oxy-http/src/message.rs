@@ -22,11 +22,14 @@ pub type Res = Lazy<Response<Body>>;
 ///
 /// A message that nobody looks at is passed on from its bytes; one that is borrowed mutably is passed on from what was
 /// made of it.
-pub struct Lazy<M: Message> {
+pub struct Lazy<M: Message>(Box<Inner<M>>);
+
+/// In one place, so that a message is moved as a pointer.
+struct Inner<M: Message> {
     raw: Option<Raw<M::Index>>,
     /// Where the body is until the message is built.
     body: Mutex<Body>,
-    built: OnceLock<M>,
+    built: OnceLock<Box<M>>,
     changed: bool,
 }
 
@@ -69,10 +72,10 @@ pub trait Message: sealed::Sealed + Sized {
 }
 
 impl Message for Request<Body> {
-    type Index = RequestIndex;
+    type Index = Box<RequestIndex>;
     type Parts = http::request::Parts;
 
-    fn build(index: &RequestIndex, head: &Bytes, body: Body) -> Self {
+    fn build(index: &Box<RequestIndex>, head: &Bytes, body: Body) -> Self {
         match index.parts(head) {
             Ok(parts) => Self::from_parts(parts, body),
             // The parser lets nothing pass that cannot be built; were it to, the application sees an empty request.
@@ -84,7 +87,7 @@ impl Message for Request<Body> {
         self.into_parts()
     }
 
-    fn head_len(index: &RequestIndex) -> usize {
+    fn head_len(index: &Box<RequestIndex>) -> usize {
         index.head_len
     }
 
@@ -94,10 +97,10 @@ impl Message for Request<Body> {
 }
 
 impl Message for Response<Body> {
-    type Index = ResponseIndex;
+    type Index = Box<ResponseIndex>;
     type Parts = http::response::Parts;
 
-    fn build(index: &ResponseIndex, head: &Bytes, body: Body) -> Self {
+    fn build(index: &Box<ResponseIndex>, head: &Bytes, body: Body) -> Self {
         match index.parts(head) {
             Ok(parts) => Self::from_parts(parts, body),
             Err(_) => Self::new(body),
@@ -108,7 +111,7 @@ impl Message for Response<Body> {
         self.into_parts()
     }
 
-    fn head_len(index: &ResponseIndex) -> usize {
+    fn head_len(index: &Box<ResponseIndex>) -> usize {
         index.head_len
     }
 
@@ -119,30 +122,33 @@ impl Message for Response<Body> {
 
 impl<M: Message> Lazy<M> {
     pub(crate) fn raw(buffer: Buffer, index: Spared<M::Index>, body: Body) -> Self {
-        Self {
+        Self(Box::new(Inner {
             raw: Some(Raw { buffer, index }),
             body: Mutex::new(body),
             built: OnceLock::new(),
             changed: false,
-        }
+        }))
     }
 
     /// The raw head, unless the message has been changed.
     pub(crate) fn head(&self) -> Option<(&M::Index, &[u8])> {
-        let raw = self.raw.as_ref().filter(|_| !self.changed)?;
+        let raw = self.0.raw.as_ref().filter(|_| !self.0.changed)?;
         Some((&raw.index, raw.buffer.filled()))
     }
 
     /// The head and the body, apart.
     pub(crate) fn into_parts(self) -> (Head<M>, Body) {
-        let body = self
-            .body
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
-        match (self.built.into_inner(), self.raw) {
+        let Inner {
+            raw,
+            body,
+            built,
+            changed,
+        } = *self.0;
+        let body = body.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match (built.into_inner(), raw) {
             (Some(built), raw) => {
                 let (parts, body) = built.split();
-                match raw.filter(|_| !self.changed) {
+                match raw.filter(|_| !changed) {
                     Some(mut raw) => {
                         // What lies behind the head was given to the body when it was built.
                         raw.buffer.truncate(M::head_len(&raw.index));
@@ -153,56 +159,53 @@ impl<M: Message> Lazy<M> {
             }
             (None, Some(raw)) => (Head::Raw(raw), body),
             // Not reached: a message is made raw or built.
-            (None, None) => (
-                Head::Built(Box::new(
-                    M::build(&M::Index::default(), &Bytes::new(), Body::empty())
-                        .split()
-                        .0,
-                )),
-                body,
-            ),
-        }
-    }
-
-    fn build(&self) -> &M {
-        self.built.get_or_init(|| {
-            let body =
-                std::mem::take(&mut *self.body.lock().unwrap_or_else(PoisonError::into_inner));
-            match &self.raw {
-                Some(raw) => {
-                    let head_len = M::head_len(&raw.index).min(raw.buffer.len());
-                    let (head, ahead) = raw.buffer.filled().split_at(head_len);
-                    let mut message = M::build(&raw.index, &Bytes::copy_from_slice(head), body);
-                    if let Some(incoming) = message.body().as_incoming() {
-                        let mut buffer = Buffer::new();
-                        buffer.put(ahead);
-                        incoming.give(buffer);
-                    }
-                    message
-                }
-                None => M::build(&M::Index::default(), &Bytes::new(), body),
+            (None, None) => {
+                let empty = M::build(&M::Index::default(), &Bytes::new(), Body::empty());
+                (Head::Built(Box::new(empty.split().0)), body)
             }
-        })
+        }
     }
 
     /// The body alone, without counting as a change of the head; for reading it whole or tapping it.
     pub fn body_only(&mut self) -> &mut Body {
-        self.build();
-        match self.built.get_mut() {
+        let inner = &mut *self.0;
+        inner.build();
+        match inner.built.get_mut() {
             Some(built) => built.body(),
-            None => self.body.get_mut().unwrap_or_else(PoisonError::into_inner),
+            None => inner.body.get_mut().unwrap_or_else(PoisonError::into_inner),
         }
+    }
+}
+
+impl<M: Message> Inner<M> {
+    fn build(&self) -> &M {
+        self.built.get_or_init(|| {
+            let body =
+                std::mem::take(&mut *self.body.lock().unwrap_or_else(PoisonError::into_inner));
+            let Some(raw) = &self.raw else {
+                return Box::new(M::build(&M::Index::default(), &Bytes::new(), body));
+            };
+            let head_len = M::head_len(&raw.index).min(raw.buffer.len());
+            let (head, ahead) = raw.buffer.filled().split_at(head_len);
+            let mut message = M::build(&raw.index, &Bytes::copy_from_slice(head), body);
+            if let Some(incoming) = message.body().as_incoming() {
+                let mut buffer = Buffer::new();
+                buffer.put(ahead);
+                incoming.give(buffer);
+            }
+            Box::new(message)
+        })
     }
 }
 
 impl<M: Message> From<M> for Lazy<M> {
     fn from(built: M) -> Self {
-        Self {
+        Self(Box::new(Inner {
             raw: None,
             body: Mutex::default(),
-            built: OnceLock::from(built),
+            built: OnceLock::from(Box::new(built)),
             changed: true,
-        }
+        }))
     }
 }
 
@@ -210,15 +213,16 @@ impl<M: Message> Deref for Lazy<M> {
     type Target = M;
 
     fn deref(&self) -> &M {
-        self.build()
+        self.0.build()
     }
 }
 
 impl<M: Message> DerefMut for Lazy<M> {
     fn deref_mut(&mut self) -> &mut M {
-        self.build();
-        self.changed = true;
-        match self.built.get_mut() {
+        let inner = &mut *self.0;
+        inner.build();
+        inner.changed = true;
+        match inner.built.get_mut() {
             Some(built) => built,
             None => unreachable!("built above"),
         }
@@ -227,7 +231,7 @@ impl<M: Message> DerefMut for Lazy<M> {
 
 impl<M: Message> fmt::Debug for Lazy<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.built.get().is_some() {
+        f.write_str(if self.0.built.get().is_some() {
             "Lazy(built)"
         } else {
             "Lazy(raw)"

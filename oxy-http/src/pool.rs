@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use oxy_core::{Link, Target};
 
@@ -16,9 +16,19 @@ use crate::options::PoolOptions;
 /// One worker's idle connections. Its locks are its worker's own: nobody waits for them.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    options: PoolOptions,
     endpoints: Mutex<HashMap<Target, Arc<Endpoint>>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    options: PoolOptions,
+    /// Idle connections to all endpoints.
     idle: AtomicUsize,
+    /// How often the pool has been swept: its clock.
+    sweeps: AtomicU64,
+    /// After how many sweeps an idle connection is too old.
+    max_sweeps: u64,
 }
 
 /// The idle connections to one target.
@@ -27,12 +37,14 @@ pub(crate) struct Endpoint {
     /// The target as a Host field has it.
     pub(crate) authority: Box<[u8]>,
     idle: Mutex<Vec<Idle>>,
+    shared: Arc<Shared>,
 }
 
 struct Idle {
     link: Arc<Link>,
     requests: u64,
-    since: Instant,
+    /// [`Shared::sweeps`] when it became idle.
+    since: u64,
 }
 
 /// How often dead and old connections are looked for. Those that die in between are found when they are taken.
@@ -48,12 +60,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Pool {
     /// A pool with a task that sweeps it for as long as it lives. Needs a tokio runtime.
     pub(crate) fn new(options: PoolOptions) -> Arc<Self> {
+        let every = SWEEP.min(options.idle / 4).max(Duration::from_millis(10));
         let pool = Arc::new(Self {
-            options,
             endpoints: Mutex::default(),
-            idle: AtomicUsize::new(0),
+            shared: Arc::new(Shared {
+                max_sweeps: (options.idle.as_millis() / every.as_millis()) as u64,
+                options,
+                idle: AtomicUsize::new(0),
+                sweeps: AtomicU64::new(0),
+            }),
         });
-        tokio::spawn(sweep(Arc::downgrade(&pool)));
+        tokio::spawn(sweep(Arc::downgrade(&pool), every));
         pool
     }
 
@@ -68,32 +85,9 @@ impl Pool {
                 Arc::strong_count(endpoint) > 1 || !lock(&endpoint.idle).is_empty()
             });
         }
-        let endpoint = Arc::new(Endpoint::new(target.clone()));
+        let endpoint = Arc::new(Endpoint::new(target.clone(), self.shared.clone()));
         endpoints.insert(target.clone(), endpoint.clone());
         endpoint
-    }
-
-    /// The connection to `endpoint` that was used last, if one is still good.
-    pub(crate) fn take(self: &Arc<Self>, endpoint: &Arc<Endpoint>) -> Option<(Arc<Link>, Lease)> {
-        let mut idle = lock(&endpoint.idle);
-        while let Some(Idle {
-            link,
-            requests,
-            since,
-        }) = idle.pop()
-        {
-            self.idle.fetch_sub(1, Relaxed);
-            if since.elapsed() < self.options.idle && link.is_quiet() {
-                let lease = Lease::new(self, endpoint, requests + 1, true);
-                return Some((link, lease));
-            }
-        }
-        None
-    }
-
-    /// What gives a new connection to `endpoint` back to the pool.
-    pub(crate) fn lease(self: &Arc<Self>, endpoint: &Arc<Endpoint>) -> Lease {
-        Lease::new(self, endpoint, 1, false)
     }
 
     /// Closes an idle connection, if there is one, because its descriptor is needed.
@@ -102,48 +96,36 @@ impl Pool {
             .values()
             .find_map(|endpoint| lock(&endpoint.idle).pop());
         if victim.is_some() {
-            self.idle.fetch_sub(1, Relaxed);
+            self.shared.idle.fetch_sub(1, Relaxed);
         }
         victim.is_some()
     }
 
-    fn put(&self, endpoint: &Endpoint, link: Arc<Link>, requests: u64) {
-        if self.options.max_requests != 0 && requests >= self.options.max_requests {
-            return;
-        }
-        let mut idle = lock(&endpoint.idle);
-        if idle.len() < self.options.max_idle
-            && self.idle.load(Relaxed) < self.options.max_idle_total
-        {
-            self.idle.fetch_add(1, Relaxed);
-            idle.push(Idle {
-                link,
-                requests,
-                since: Instant::now(),
-            });
+    fn sweep(&self) {
+        self.shared.sweeps.fetch_add(1, Relaxed);
+        let endpoints: Vec<_> = lock(&self.endpoints).values().cloned().collect();
+        for endpoint in endpoints {
+            endpoint.sweep();
         }
     }
 }
 
-async fn sweep(pool: Weak<Pool>) {
+async fn sweep(pool: Weak<Pool>, every: Duration) {
     loop {
-        tokio::time::sleep(SWEEP).await;
+        tokio::time::sleep(every).await;
         let Some(pool) = pool.upgrade() else { return };
-        let endpoints: Vec<_> = lock(&pool.endpoints).values().cloned().collect();
-        for endpoint in endpoints {
-            let mut idle = lock(&endpoint.idle);
-            let before = idle.len();
-            idle.retain(|idle| idle.since.elapsed() < pool.options.idle && idle.link.is_quiet());
-            pool.idle.fetch_sub(before - idle.len(), Relaxed);
-            if idle.is_empty() {
-                idle.shrink_to_fit();
-            }
-        }
+        pool.sweep();
+    }
+}
+
+impl Shared {
+    fn is_fresh(&self, idle: &Idle) -> bool {
+        self.sweeps.load(Relaxed) - idle.since <= self.max_sweeps
     }
 }
 
 impl Endpoint {
-    fn new(target: Target) -> Self {
+    fn new(target: Target, shared: Arc<Shared>) -> Self {
         let authority = match &target {
             Target::Tcp { host, port: 80 } => host_text(host),
             Target::Tcp { host, port } => format!("{}:{port}", host_text(host)),
@@ -153,6 +135,55 @@ impl Endpoint {
             target,
             authority: authority.into_bytes().into(),
             idle: Mutex::default(),
+            shared,
+        }
+    }
+
+    /// The connection that was used last, if one is still good.
+    pub(crate) fn take(self: &Arc<Self>) -> Option<(Arc<Link>, Lease)> {
+        let mut list = lock(&self.idle);
+        while let Some(idle) = list.pop() {
+            self.shared.idle.fetch_sub(1, Relaxed);
+            if self.shared.is_fresh(&idle) && idle.link.is_quiet() {
+                return Some((idle.link, Lease::new(self, idle.requests + 1, true)));
+            }
+        }
+        None
+    }
+
+    /// What gives a new connection to the pool.
+    pub(crate) fn lease(self: &Arc<Self>) -> Lease {
+        Lease::new(self, 1, false)
+    }
+
+    fn put(&self, link: Arc<Link>, requests: u64) {
+        let Shared {
+            options,
+            idle,
+            sweeps,
+            ..
+        } = &*self.shared;
+        if options.max_requests != 0 && requests >= options.max_requests {
+            return;
+        }
+        let mut list = lock(&self.idle);
+        if list.len() < options.max_idle && idle.load(Relaxed) < options.max_idle_total {
+            idle.fetch_add(1, Relaxed);
+            list.push(Idle {
+                link,
+                requests,
+                since: sweeps.load(Relaxed),
+            });
+        }
+    }
+
+    fn sweep(&self) {
+        let mut list = lock(&self.idle);
+        let before = list.len();
+        list.retain(|idle| self.shared.is_fresh(idle) && idle.link.is_quiet());
+        self.shared.idle.fetch_sub(before - list.len(), Relaxed);
+        if list.is_empty() {
+            list.shrink_to_fit();
         }
     }
 }
@@ -172,7 +203,6 @@ impl fmt::Debug for Endpoint {
 
 /// A connection's way back to the pool, once the response has been read.
 pub(crate) struct Lease {
-    pool: Arc<Pool>,
     endpoint: Arc<Endpoint>,
     requests: u64,
     /// Whether the connection came from the pool.
@@ -184,9 +214,8 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    fn new(pool: &Arc<Pool>, endpoint: &Arc<Endpoint>, requests: u64, reused: bool) -> Self {
+    fn new(endpoint: &Arc<Endpoint>, requests: u64, reused: bool) -> Self {
         Self {
-            pool: pool.clone(),
             endpoint: endpoint.clone(),
             requests,
             reused,
@@ -209,11 +238,11 @@ impl Lease {
     }
 
     /// The response has been read, or nobody wants the rest of it.
-    pub(crate) fn come_home(self: Box<Self>, source: Source) {
+    pub(crate) fn come_home(self, source: Source) {
         let clean =
             matches!(source.rest, Rest::Done) && source.ahead.is_none() && self.upload.is_none();
         if clean && self.keep_alive {
-            self.pool.put(&self.endpoint, source.link, self.requests);
+            self.endpoint.put(source.link, self.requests);
         }
     }
 }
@@ -221,5 +250,80 @@ impl Lease {
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Lease({:?})", self.endpoint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use oxy_core::StreamIo;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    fn pool(max_idle: usize) -> (Arc<Pool>, Arc<Endpoint>) {
+        let pool = Pool::new(PoolOptions {
+            max_idle,
+            ..PoolOptions::default()
+        });
+        let endpoint = pool.endpoint(&"127.0.0.1:80".parse().unwrap());
+        (pool, endpoint)
+    }
+
+    fn give_back(lease: Lease, link: Arc<Link>, rest: Rest) {
+        let lease = Lease {
+            keep_alive: true,
+            ..lease
+        };
+        lease.come_home(Source {
+            link,
+            ahead: None,
+            rest,
+        });
+    }
+
+    #[tokio::test]
+    async fn the_last_one_in_is_the_first_one_out() {
+        let (_pool, endpoint) = pool(2);
+        let ends: Vec<_> = (0..3).map(|_| StreamIo::pair(64)).collect();
+        for (near, _) in &ends {
+            give_back(endpoint.lease(), near.link().clone(), Rest::Done);
+        }
+        // The third found no room.
+        let (link, lease) = endpoint.take().unwrap();
+        assert!(Arc::ptr_eq(&link, ends[1].0.link()));
+        assert!(lease.reused);
+        assert!(Arc::ptr_eq(&endpoint.take().unwrap().0, ends[0].0.link()));
+        assert!(endpoint.take().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_closed_unclean_or_talks_is_not_used_again() {
+        let (_pool, endpoint) = pool(8);
+        let (near, far) = StreamIo::pair(64);
+        give_back(endpoint.lease(), near.link().clone(), Rest::Done);
+        drop(far);
+        assert!(endpoint.take().is_none(), "closed");
+
+        let (near, mut far) = StreamIo::pair(64);
+        give_back(endpoint.lease(), near.link().clone(), Rest::Done);
+        far.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        assert!(endpoint.take().is_none(), "says something unasked");
+
+        let (near, _far) = StreamIo::pair(64);
+        give_back(endpoint.lease(), near.link().clone(), Rest::Length(1));
+        assert!(endpoint.take().is_none(), "not read to the end");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_been_idle_for_long_is_closed() {
+        let (pool, endpoint) = pool(8);
+        let (near, far) = StreamIo::pair(64);
+        give_back(endpoint.lease(), near.into_parts().0, Rest::Done);
+        tokio::time::sleep(PoolOptions::default().idle / 2).await;
+        assert!(far.link().is_quiet());
+        tokio::time::sleep(PoolOptions::default().idle).await;
+        assert!(!far.link().is_quiet(), "closed");
+        assert!(endpoint.take().is_none());
+        assert!(!pool.evict());
     }
 }

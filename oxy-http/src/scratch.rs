@@ -16,22 +16,24 @@ pub(crate) trait Spare: Default + 'static {
     fn spares() -> &'static LocalKey<RefCell<Vec<Self>>>;
 }
 
-/// More spares than one turn of the event loop uses are forgotten.
-const KEPT: usize = 32;
+/// More spares than this are forgotten: as many as a busy worker has exchanges under way.
+const KEPT: usize = 128;
 
 /// A value that goes back to its thread's spares.
-pub(crate) struct Spared<T: Spare>(T);
+pub(crate) struct Spared<T: Spare>(Option<T>);
 
 impl<T: Spare> Spared<T> {
     pub(crate) fn take() -> Self {
         let spare = T::spares().try_with(|spares| spares.borrow_mut().pop());
-        Self(spare.ok().flatten().unwrap_or_default())
+        Self(Some(spare.ok().flatten().unwrap_or_default()))
     }
 }
 
 impl<T: Spare> Drop for Spared<T> {
     fn drop(&mut self) {
-        let mut value = std::mem::take(&mut self.0);
+        let Some(mut value) = self.0.take() else {
+            return;
+        };
         if value.renew() {
             // At thread exit the spares may be gone already.
             let _ = T::spares().try_with(|spares| {
@@ -48,13 +50,19 @@ impl<T: Spare> Deref for Spared<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.0
+        match &self.0 {
+            Some(value) => value,
+            None => unreachable!("taken out only when dropped"),
+        }
     }
 }
 
 impl<T: Spare> DerefMut for Spared<T> {
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.0
+        match &mut self.0 {
+            Some(value) => value,
+            None => unreachable!("taken out only when dropped"),
+        }
     }
 }
 
@@ -71,7 +79,7 @@ impl Spare for Vec<u8> {
     fn renew(&mut self) -> bool {
         self.clear();
         // A head that was larger than this was unusual: its memory is better given back.
-        self.capacity() <= 16 * 1024
+        self.capacity() <= 4 * 1024
     }
 
     fn spares() -> &'static LocalKey<RefCell<Vec<Self>>> {
@@ -80,26 +88,26 @@ impl Spare for Vec<u8> {
     }
 }
 
-impl Spare for RequestIndex {
+impl Spare for Box<RequestIndex> {
     fn renew(&mut self) -> bool {
         self.clear();
         self.fields.capacity() <= 256
     }
 
     fn spares() -> &'static LocalKey<RefCell<Vec<Self>>> {
-        thread_local!(static SPARES: RefCell<Vec<RequestIndex>> = const { RefCell::new(Vec::new()) });
+        thread_local!(static SPARES: RefCell<Vec<Box<RequestIndex>>> = const { RefCell::new(Vec::new()) });
         &SPARES
     }
 }
 
-impl Spare for ResponseIndex {
+impl Spare for Box<ResponseIndex> {
     fn renew(&mut self) -> bool {
         self.clear();
         self.fields.capacity() <= 256
     }
 
     fn spares() -> &'static LocalKey<RefCell<Vec<Self>>> {
-        thread_local!(static SPARES: RefCell<Vec<ResponseIndex>> = const { RefCell::new(Vec::new()) });
+        thread_local!(static SPARES: RefCell<Vec<Box<ResponseIndex>>> = const { RefCell::new(Vec::new()) });
         &SPARES
     }
 }

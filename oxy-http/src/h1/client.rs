@@ -30,7 +30,13 @@ pub(crate) struct Call<'a> {
     method: MethodKind,
     alarm: &'a Alarm,
     options: &'a HttpOptions,
-    upload: Option<Box<Pump>>,
+    /// The request's head, kept for another try.
+    head: Out,
+    /// How much of it has been written, and whether it has gone; where a body follows, it goes with that.
+    written: usize,
+    sent: bool,
+    /// The head again and its body, if it has one.
+    upload: Option<Pump>,
     /// Part of a head.
     partial: Option<Buffer>,
     /// Whether a byte has come back.
@@ -44,7 +50,7 @@ pub(crate) struct Call<'a> {
 /// A response's head, and what was read along with it.
 pub(crate) struct Answer {
     pub(crate) buffer: Buffer,
-    pub(crate) index: Spared<ResponseIndex>,
+    pub(crate) index: Spared<Box<ResponseIndex>>,
 }
 
 impl<'a> Call<'a> {
@@ -56,15 +62,19 @@ impl<'a> Call<'a> {
         alarm: &'a Alarm,
         options: &'a HttpOptions,
     ) -> Self {
-        let pump = Pump::new(link.clone(), Side::Up, head, body, framing);
-        let mut upload = Box::new(pump.low_water(options.low_water));
-        let waits_to_continue = upload
-            .body()
-            .as_incoming()
-            .is_some_and(|incoming| incoming.is_expecting());
-        if waits_to_continue {
-            upload.hold(true);
-        }
+        let mut waits_to_continue = false;
+        let upload = (!framing.is_empty()).then(|| {
+            let mut copy = Out::take();
+            copy.extend_from_slice(&head);
+            let pump = Pump::new(link.clone(), Side::Up, copy, body, framing);
+            let mut pump = pump.low_water(options.low_water);
+            waits_to_continue = pump
+                .body()
+                .as_incoming()
+                .is_some_and(|incoming| incoming.is_expecting());
+            pump.hold(waits_to_continue);
+            pump
+        });
         alarm.set(if waits_to_continue {
             CONTINUE_WAIT
         } else {
@@ -75,7 +85,10 @@ impl<'a> Call<'a> {
             method,
             alarm,
             options,
-            upload: Some(upload),
+            head,
+            written: 0,
+            sent: upload.is_some(),
+            upload,
             partial: None,
             touched: false,
             upload_failed: None,
@@ -91,7 +104,12 @@ impl<'a> Call<'a> {
 
     /// What is left to send.
     pub(crate) fn into_upload(self) -> Option<Box<Pump>> {
-        self.upload
+        self.upload.map(Box::new)
+    }
+
+    /// The request's head, to be sent again.
+    pub(crate) fn into_head(self) -> Out {
+        self.head
     }
 
     /// The next response head, interim ones too; the request is sent meanwhile, and `client` is watched once it has sent
@@ -148,6 +166,14 @@ impl<'a> Call<'a> {
     }
 
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        if !self.sent {
+            let head = self.link.poll_write_all(cx, &self.head, &mut self.written);
+            self.sent = head.is_ready();
+            if let Poll::Ready(Err(e)) = head {
+                self.upload_failed = Some(Error::io(Side::Up, e).context("writing"));
+            }
+            return Ok(());
+        }
         let Some(upload) = &mut self.upload else {
             return Ok(());
         };
@@ -171,7 +197,7 @@ impl<'a> Call<'a> {
         loop {
             // What followed an interim head is looked at before more is read.
             if let Some(buffer) = self.partial.take_if(|buffer| !buffer.is_empty()) {
-                let mut index = Spared::<ResponseIndex>::take();
+                let mut index = Spared::<Box<ResponseIndex>>::take();
                 match parse::response(buffer.filled(), &self.options.head, self.method, &mut index)
                 {
                     Ok(Parse::Complete) => {

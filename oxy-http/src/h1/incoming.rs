@@ -48,7 +48,7 @@ pub(crate) enum Home {
     /// To the client's connection, which waits for it.
     Client(Arc<Slot>),
     /// To the pool, if it is clean.
-    Upstream(Box<Lease>),
+    Upstream(Lease),
 }
 
 /// Where a client's connection finds its read half again, and how much has been read of the body meanwhile.

@@ -45,7 +45,7 @@ pub(crate) struct Pump {
     waits_for: Side,
     payload: u64,
     /// The rest of the body on its way from socket to socket, unseen.
-    transfer: Option<Transfer>,
+    transfer: Option<Box<Transfer>>,
     low_water: bool,
     pace: Pace,
 }
@@ -106,7 +106,11 @@ impl Pump {
 
     /// Bytes of payload that have been staged so far: grows as long as there is progress.
     pub(crate) fn payload(&self) -> u64 {
-        self.payload + self.transfer.as_ref().map_or(0, Transfer::moved)
+        self.payload
+            + self
+                .transfer
+                .as_ref()
+                .map_or(0, |transfer| transfer.moved())
     }
 
     /// Whom the last `Pending` waited for.
@@ -196,12 +200,8 @@ impl Pump {
         }
         let mut options = RelayOptions::default();
         options.low_water = self.low_water;
-        self.transfer = Some(Transfer::new(
-            from.clone(),
-            self.link.clone(),
-            left,
-            &options,
-        ));
+        let transfer = Transfer::new(from.clone(), self.link.clone(), left, &options);
+        self.transfer = Some(Box::new(transfer));
         true
     }
 

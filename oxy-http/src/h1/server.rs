@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use oxy_core::buffer::Buffer;
 use oxy_core::clock::Alarm;
-use oxy_core::{BoxFuture, Drain, Error, ErrorKind, Link, Result, Side, StreamIo};
+use oxy_core::{Drain, Error, ErrorKind, Link, Result, Side, StreamIo};
 
 use super::incoming::{Home, Incoming, Rest, Slot, Source};
 use super::index::{Framing, RequestIndex};
@@ -65,7 +65,7 @@ pub(crate) struct Exchange {
 
 /// What a connection has next.
 pub(crate) enum Next {
-    Exchange(Box<Exchange>),
+    Exchange(Exchange),
     /// The client is done, or gone.
     End,
     /// What came is no request. The error's status is to be said, and the connection closed.
@@ -120,7 +120,7 @@ impl Server {
                     || first;
                 self.scanned = buffer.len();
                 if worth {
-                    let mut index = Spared::<RequestIndex>::take();
+                    let mut index = Spared::<Box<RequestIndex>>::take();
                     match parse::request(buffer.filled(), &self.conn.options.head, &mut index) {
                         Ok(Parse::Complete) => return Poll::Ready(self.exchange(buffer, index)),
                         Ok(Parse::Partial) => {}
@@ -208,7 +208,7 @@ impl Server {
         Poll::Ready(Ok(n))
     }
 
-    fn exchange(&mut self, mut buffer: Buffer, index: Spared<RequestIndex>) -> Next {
+    fn exchange(&mut self, mut buffer: Buffer, index: Spared<Box<RequestIndex>>) -> Next {
         self.scanned = 0;
         let conn = &self.conn;
         let head = buffer.filled();
@@ -256,10 +256,10 @@ impl Server {
             Body::incoming(incoming.at_most(max).expecting(expecting))
         };
         conn.alarm.clear();
-        Next::Exchange(Box::new(Exchange {
+        Next::Exchange(Exchange {
             req: Req::raw(buffer, index, body),
             reply,
-        }))
+        })
     }
 
     /// What has been read beyond the last request.
@@ -399,12 +399,6 @@ pub(crate) struct Reply {
     answered: bool,
 }
 
-/// A response that has been sent.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Sent {
-    pub(crate) payload: u64,
-}
-
 impl Reply {
     pub(crate) fn conn(&self) -> &Arc<Conn> {
         &self.conn
@@ -436,34 +430,16 @@ impl Reply {
     }
 
     /// Answers. The body is written as it comes, and the request's goes on meanwhile.
-    pub(crate) fn send(mut self, res: Res) -> BoxFuture<'static, (Sent, Result<()>)> {
+    pub(crate) fn send(mut self, res: Res) -> Sending {
         self.answered = true;
         let keep_alive = self.keep_alive && self.drain.is_serving();
-        let (mut pump, framed_keep) = self.stage(res, keep_alive);
-        Box::pin(async move {
-            let conn = self.conn.clone();
-            let timeouts = &conn.options.timeouts;
-            conn.alarm.set(timeouts.body);
-            let result = poll_fn(|cx| match pump.poll_timed(cx, &conn.alarm, &conn.options) {
-                Poll::Ready(result) => Poll::Ready(result),
-                Poll::Pending => {
-                    ready!(conn.alarm.poll_expired(cx));
-                    Poll::Ready(Err(Error::new(ErrorKind::Timeout, pump.waits_for())
-                        .context("sending a response")))
-                }
-            })
-            .await;
-            let sent = Sent {
-                payload: pump.payload(),
-            };
-            match &result {
-                Ok(()) => conn.persists.store(framed_keep, Relaxed),
-                // A response that is ended by the connection's end must not look as if it were whole.
-                Err(_) if pump.is_delimited_by_close() => conn.link.abort(0),
-                Err(_) => {}
-            }
-            (sent, result)
-        })
+        let (pump, persists) = self.stage(res, keep_alive);
+        self.conn.alarm.set(self.conn.options.timeouts.body);
+        Sending {
+            conn: self.conn.clone(),
+            pump,
+            persists,
+        }
     }
 
     fn stage(&self, res: Res, keep_alive: bool) -> (Pump, bool) {
@@ -538,6 +514,41 @@ impl Reply {
         let hop = self.hop(true, Some(protocol));
         semantics::forward_response(&head, &hop, &self.conn.options.forward, &mut out);
         out
+    }
+}
+
+/// A response on its way.
+pub(crate) struct Sending {
+    conn: Arc<Conn>,
+    pump: Pump,
+    /// Whether the connection lives after it.
+    persists: bool,
+}
+
+impl Sending {
+    /// Bytes of payload that have gone out.
+    pub(crate) fn payload(&self) -> u64 {
+        self.pump.payload()
+    }
+
+    /// Writes on; ready at the end, whichever it is.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let Self { conn, pump, .. } = self;
+        let result = match pump.poll_timed(cx, &conn.alarm, &conn.options) {
+            Poll::Ready(result) => result,
+            Poll::Pending => {
+                ready!(conn.alarm.poll_expired(cx));
+                let error = Error::new(ErrorKind::Timeout, pump.waits_for());
+                Err(error.context("sending a response"))
+            }
+        };
+        match &result {
+            Ok(()) => conn.persists.store(self.persists, Relaxed),
+            // A response that is ended by the connection's end must not look as if it were whole.
+            Err(_) if pump.is_delimited_by_close() => conn.link.abort(0),
+            Err(_) => {}
+        }
+        Poll::Ready(result)
     }
 }
 
