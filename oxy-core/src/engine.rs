@@ -120,25 +120,36 @@ impl<A: FlowHooks> Engine<A> {
         flow: Flow,
         parent: Option<Arc<Open<A>>>,
     ) -> BoxFuture<'static, Result<()>> {
-        let engine = self.clone();
-        let mut opening = Open::new(&engine, &flow, parent);
+        let opening = Open::new(self, &flow, parent);
+        // What it takes to decide is freed before the work begins: an idle connection should not hold it.
+        let deciding = Box::pin(self.clone().decide(opening, flow));
         Box::pin(async move {
-            let mut flow = flow;
-            opening.permit = flow.permit.take();
-            let verdict = if flow.info.depth > MAX_DEPTH {
-                Err(Error::down(ErrorKind::Loop).context("flows nested too deep"))
-            } else {
-                engine.0.hooks.on_flow(&mut opening.conn, &mut flow).await
-            };
-            let open = Arc::new(opening);
-            let result = match verdict {
-                Ok(verdict) => engine.carry_out(verdict, flow, &open).await,
-                Err(error) => Err(error),
-            };
+            let (open, work) = deciding.await;
+            let result = work.await;
             open.end(Ended::of(&result));
             log(&open.info, &result);
             result
         })
+    }
+
+    /// Asks the application what is to become of `flow`, and gives what carries that out.
+    async fn decide(
+        self,
+        mut opening: Open<A>,
+        mut flow: Flow,
+    ) -> (Arc<Open<A>>, BoxFuture<'static, Result<()>>) {
+        opening.permit = flow.permit.take();
+        let verdict = if flow.info.depth > MAX_DEPTH {
+            Err(Error::down(ErrorKind::Loop).context("flows nested too deep"))
+        } else {
+            self.0.hooks.on_flow(&mut opening.conn, &mut flow).await
+        };
+        let open = Arc::new(opening);
+        let work = match verdict {
+            Ok(verdict) => self.carry_out(verdict, flow, &open),
+            Err(error) => failed(error),
+        };
+        (open, work)
     }
 
     /// [`Engine::enter`] on a task of its own.

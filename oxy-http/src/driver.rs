@@ -57,38 +57,56 @@ impl<A: FlowHooks, H: HttpHooks<A::Conn>> Terminal<A> for Driver<H> {
     }
 }
 
-/// A connection's life: one exchange after another. What is idle is small: the exchange is boxed while it lasts.
-async fn connection<A: FlowHooks, H: HttpHooks<A::Conn>>(
+/// A connection's life: one exchange after another. What is idle is small: the exchange is boxed while it lasts, and so is
+/// what comes after the last.
+fn connection<A: FlowHooks, H: HttpHooks<A::Conn>>(
     driver: Arc<Driver<H>>,
     engine: Engine<A>,
     open: Arc<Open<A>>,
     mut server: Server,
-) -> Result<()> {
-    loop {
-        match poll_fn(|cx| server.poll_next(cx)).await {
-            Next::Exchange(exchange) => {
-                if let Some(tunnel) = Box::pin(driver.exchange(&engine, &open, exchange)).await? {
-                    return engine
-                        .enter(tunnel.flow(&open, &mut server), Some(open))
-                        .await;
-                }
-                if !server.settle() {
-                    return farewell(server).await;
-                }
+) -> impl Future<Output = Result<()>> + Send {
+    async move {
+        loop {
+            let end = match poll_fn(|cx| server.poll_next(cx)).await {
+                Next::Exchange(exchange) => after(
+                    Box::pin(driver.exchange(&engine, &open, exchange)).await,
+                    &engine,
+                    &open,
+                    &mut server,
+                ),
+                Next::End => Some(farewell(&server)),
+                Next::Bad(error) => Some(refuse(server.conn().clone(), error)),
+            };
+            if let Some(end) = end {
+                return end.await;
             }
-            Next::End => return farewell(server).await,
-            Next::Bad(error) => return refuse(server.conn().clone(), error).await,
         }
     }
 }
 
+/// What ends a connection after an exchange, if that was the last.
+fn after<A: FlowHooks>(
+    exchanged: Result<Option<Tunnel>>,
+    engine: &Engine<A>,
+    open: &Arc<Open<A>>,
+    server: &mut Server,
+) -> Option<BoxFuture<'static, Result<()>>> {
+    match exchanged {
+        Ok(None) if server.settle() => None,
+        Ok(None) => Some(farewell(server)),
+        Ok(Some(tunnel)) => Some(engine.enter(tunnel.flow(open, server), Some(open.clone()))),
+        Err(error) => Some(Box::pin(std::future::ready(Err(error)))),
+    }
+}
+
 /// Closes a connection, after what is still on its way has been read where that matters.
-fn farewell(server: Server) -> BoxFuture<'static, Result<()>> {
+fn farewell(server: &Server) -> BoxFuture<'static, Result<()>> {
     if server.is_quiet() {
         return Box::pin(std::future::ready(Ok(())));
     }
+    let conn = server.conn().clone();
     Box::pin(async move {
-        server.conn().linger().await;
+        conn.linger().await;
         Ok(())
     })
 }

@@ -60,7 +60,7 @@ pub(crate) struct Slot {
 
 #[derive(Debug, Default)]
 struct Returned {
-    source: Option<Source>,
+    source: Option<Box<Source>>,
     waker: Option<Waker>,
 }
 
@@ -71,7 +71,7 @@ impl Slot {
 
     fn put(&self, source: Source) {
         let mut returned = self.lock();
-        returned.source = Some(source);
+        returned.source = Some(Box::new(source));
         if let Some(waker) = returned.waker.take() {
             waker.wake();
         }
@@ -86,7 +86,7 @@ impl Slot {
         self.received.store(0, Relaxed);
     }
 
-    pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Source> {
+    pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Box<Source>> {
         let mut returned = self.lock();
         match returned.source.take() {
             Some(source) => Poll::Ready(source),

@@ -50,7 +50,7 @@ pub(crate) struct Server {
     scanned: usize,
     /// Whether a body has to come home before the next head can be read.
     away: bool,
-    stray: Option<Source>,
+    stray: Option<Box<Source>>,
     discarded: u64,
     fresh: bool,
     /// Whether the connection ends as soon as it has been idle for a moment.
