@@ -125,7 +125,7 @@ async fn bursts_arrive_in_order_and_unchanged() {
     let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let (_running, address, _closes) =
         start("udp:127.0.0.1:0", server.local_addr().unwrap(), 5000, |o| {
-            o.queue = 1 << 20
+            o.queue = 1 << 20;
         });
     let client = client(address).await;
     for len in [10usize, 1200] {
@@ -176,7 +176,7 @@ async fn sessions_beyond_the_limit_wait_until_one_ends() {
     let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let (_running, address, _closes) =
         start("udp:127.0.0.1:0", server.local_addr().unwrap(), 300, |o| {
-            o.max_sessions = 1
+            o.max_sessions = 1;
         });
     let (first, second) = (client(address).await, client(address).await);
     first.send(b"first").await.unwrap();

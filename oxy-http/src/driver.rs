@@ -59,6 +59,10 @@ impl<A: FlowHooks, H: HttpHooks<A::Conn>> Terminal<A> for Driver<H> {
 
 /// A connection's life: one exchange after another. What is idle is small: the exchange is boxed while it lasts, and so is
 /// what comes after the last.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn holds its arguments twice, once as they came and once as its variables"
+)]
 fn connection<A: FlowHooks, H: HttpHooks<A::Conn>>(
     driver: Arc<Driver<H>>,
     engine: Engine<A>,

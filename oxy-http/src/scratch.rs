@@ -94,6 +94,10 @@ impl Spare for Box<RequestIndex> {
         self.fields.capacity() <= 256
     }
 
+    #[expect(
+        clippy::vec_box,
+        reason = "handed out as boxes, which move as pointers"
+    )]
     fn spares() -> &'static LocalKey<RefCell<Vec<Self>>> {
         thread_local!(static SPARES: RefCell<Vec<Box<RequestIndex>>> = const { RefCell::new(Vec::new()) });
         &SPARES
@@ -106,6 +110,10 @@ impl Spare for Box<ResponseIndex> {
         self.fields.capacity() <= 256
     }
 
+    #[expect(
+        clippy::vec_box,
+        reason = "handed out as boxes, which move as pointers"
+    )]
     fn spares() -> &'static LocalKey<RefCell<Vec<Self>>> {
         thread_local!(static SPARES: RefCell<Vec<Box<ResponseIndex>>> = const { RefCell::new(Vec::new()) });
         &SPARES

@@ -157,7 +157,7 @@ impl<'a> Call<'a> {
             let side = self
                 .upload
                 .as_ref()
-                .map_or(Side::Up, |upload| upload.waits_for());
+                .map_or(Side::Up, super::pump::Pump::waits_for);
             return Poll::Ready(Err(
                 Error::new(ErrorKind::Timeout, side).context("waiting for a response")
             ));

@@ -88,12 +88,11 @@ impl Slot {
 
     pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Box<Source>> {
         let mut returned = self.lock();
-        match returned.source.take() {
-            Some(source) => Poll::Ready(source),
-            None => {
-                returned.waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
+        if let Some(source) = returned.source.take() {
+            Poll::Ready(source)
+        } else {
+            returned.waker = Some(cx.waker().clone());
+            Poll::Pending
         }
     }
 }
@@ -244,23 +243,22 @@ impl Incoming {
                 }
                 self.expecting = None;
             }
-            let mut buffer = match source.ahead.take() {
-                Some(ahead) => ahead,
-                None => {
-                    ready!(source.link.poll_readable(cx)).map_err(|e| Error::io(side, e))?;
-                    let mut buffer = Buffer::new();
-                    let n = ready!(source.link.poll_read(cx, buffer.spare()))
-                        .map_err(|e| Error::io(side, e).context("reading a body"))?;
-                    if n == 0 {
-                        if matches!(source.rest, Rest::UntilClose) {
-                            source.rest = Rest::Done;
-                            continue;
-                        }
-                        return Poll::Ready(Err(cut_short(side)));
+            let mut buffer = if let Some(ahead) = source.ahead.take() {
+                ahead
+            } else {
+                ready!(source.link.poll_readable(cx)).map_err(|e| Error::io(side, e))?;
+                let mut buffer = Buffer::new();
+                let n = ready!(source.link.poll_read(cx, buffer.spare()))
+                    .map_err(|e| Error::io(side, e).context("reading a body"))?;
+                if n == 0 {
+                    if matches!(source.rest, Rest::UntilClose) {
+                        source.rest = Rest::Done;
+                        continue;
                     }
-                    buffer.advance(n);
-                    buffer
+                    return Poll::Ready(Err(cut_short(side)));
                 }
+                buffer.advance(n);
+                buffer
             };
             self.decode(&mut buffer)?;
             if !buffer.is_empty() {

@@ -500,7 +500,9 @@ impl Reply {
                 .alarm
                 .poll_expired(cx)
                 .map(|()| Err(Error::down(ErrorKind::Timeout).context("opening a tunnel"))),
-            done => done.map_err(|e| Error::io(Side::Down, e).context("opening a tunnel")),
+            Poll::Ready(done) => {
+                Poll::Ready(done.map_err(|e| Error::io(Side::Down, e).context("opening a tunnel")))
+            }
         })
         .await?;
         conn.alarm.clear();
