@@ -132,6 +132,11 @@ impl Bench {
         assert!(idle, "{} flows are open", self.flows());
     }
 
+    /// [`Bench::finish`] for tests that have stopped the proxy themselves.
+    pub fn stopped(self) -> Vec<Finished> {
+        self.stop()
+    }
+
     fn stop(mut self) -> Vec<Finished> {
         if let Some(running) = self.running.take() {
             running.stop().unwrap();
