@@ -1,6 +1,7 @@
 //! A proxy between a scripted origin and a raw client, all in this process, with books that have to balance at the end.
 #![allow(
     dead_code,
+    unused_imports,
     unreachable_pub,
     missing_debug_implementations,
     reason = "every test binary has this module and uses its own part of it"
