@@ -202,12 +202,12 @@ impl Body {
     }
 
     /// Goes on with what the body's connection has to do besides, such as the upload of the request whose response this
-    /// is: whoever writes a response calls this while it waits. Done when `Ready`.
-    pub(crate) fn poll_background(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// is: whoever writes a response calls this while it waits. Done when `Ready`; an error ends the body too.
+    pub(crate) fn poll_background(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         match &mut self.kind {
             Kind::Incoming(incoming) => incoming.poll_background(cx),
             Kind::Rejoined(_, rest) => rest.poll_background(cx),
-            _ => Poll::Ready(()),
+            _ => Poll::Ready(Ok(())),
         }
     }
 
@@ -260,8 +260,8 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
-        if this.poll_background(cx).is_ready() {
-            // Nothing besides the body itself is left to do.
+        if let Poll::Ready(Err(error)) = this.poll_background(cx) {
+            return Poll::Ready(Some(Err(error)));
         }
         Poll::Ready(match ready!(this.poll_step(cx))? {
             Step::Data(Piece::Bytes(bytes)) => Some(Ok(Frame::data(bytes))),

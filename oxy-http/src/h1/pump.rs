@@ -136,7 +136,9 @@ impl Pump {
     /// Cancel safe.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         loop {
-            let _ = self.body.poll_background(cx);
+            if let Poll::Ready(Err(error)) = self.body.poll_background(cx) {
+                return Poll::Ready(Err(error));
+            }
             let mut starved = false;
             if self.transfer.is_some() || self.begins_bulk() {
                 ready!(self.poll_bulk(cx))?;
