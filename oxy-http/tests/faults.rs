@@ -635,6 +635,14 @@ fn a_client_that_has_no_more_to_say_is_answered() {
 fn a_client_that_resets_while_it_waits_cancels_the_request() {
     for (request, start) in [
         (GET, ""),
+        (
+            GET,
+            "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nhello",
+        ),
+        (
+            GET,
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        ),
         (GET, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"),
         (
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi",

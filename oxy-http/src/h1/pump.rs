@@ -167,10 +167,8 @@ impl Pump {
                 return Poll::Ready(Ok(()));
             }
             if starved {
-                if self.to == Side::Down && self.link.poll_reset(cx).is_ready() {
-                    return Poll::Ready(Err(
-                        Error::down(ErrorKind::Closed).context("the client is gone")
-                    ));
+                if let Poll::Ready(gone) = self.poll_reader_gone(cx) {
+                    return Poll::Ready(gone);
                 }
                 // What is held back waits for the one it goes to, who has not asked for it yet.
                 self.waits_for = if self.held {
@@ -224,6 +222,7 @@ impl Pump {
         let Poll::Ready(moved) = moved else {
             if transfer.held() == 0 {
                 self.waits_for = from;
+                ready!(self.poll_reader_gone(cx))?;
             }
             return Poll::Pending;
         };
@@ -237,6 +236,17 @@ impl Pump {
         self.ended = true;
         incoming.moved();
         Poll::Ready(Ok(()))
+    }
+
+    /// Ready, with an error, once a client that waits for more has gone.
+    fn poll_reader_gone(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        if self.to != Side::Down {
+            return Poll::Pending;
+        }
+        ready!(self.link.poll_reset(cx));
+        Poll::Ready(Err(
+            Error::down(ErrorKind::Closed).context("the client is gone")
+        ))
     }
 
     fn other_side(&self) -> Side {
