@@ -13,6 +13,7 @@ use oxy_core::{Error, ErrorKind, Result, Side};
 
 use crate::h1::chunked::Trailers;
 use crate::h1::incoming::Incoming;
+use crate::rewritten::Rewritten;
 use crate::semantics::trailer_map;
 
 /// A message's body.
@@ -80,6 +81,14 @@ impl Body {
         Self {
             kind: Kind::Wrapped(Mutex::new(Box::pin(body))),
         }
+    }
+
+    /// Has `change` change the body while it passes. It is given each run of bytes, and none when there are no more, for
+    /// what it has kept back; it gives what goes on in their place. Trailers pass. How long the result is nobody knows
+    /// beforehand: what a head says about that has to go.
+    pub fn rewrite(&mut self, change: impl FnMut(Option<Bytes>) -> Bytes + Send + 'static) {
+        let body = self.take();
+        *self = Self::wrap(Rewritten::new(body, change));
     }
 
     pub(crate) fn incoming(incoming: Incoming) -> Self {

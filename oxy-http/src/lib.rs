@@ -14,6 +14,7 @@ pub mod options;
 mod pool;
 pub mod proxy;
 pub mod respond;
+mod rewritten;
 mod scratch;
 pub mod semantics;
 mod table;
