@@ -117,7 +117,7 @@ mod tests {
         });
         assert_eq!(body.buffer(10).await.unwrap(), "end");
         let mut body = Body::from("x");
-        body.rewrite(|piece| piece.unwrap_or_default());
+        body.rewrite(Option::unwrap_or_default);
         assert_eq!(body.buffer(10).await.unwrap(), "x");
     }
 }

@@ -204,7 +204,7 @@ fn an_upload_goes_on_under_its_response() {
                 "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n"
             ));
             for _ in 0..LENGTH / PIECE {
-                client.send([b'x'; PIECE]);
+                client.send(vec![b'x'; PIECE]);
             }
             assert_eq!(client.response().text(), "early late");
         }

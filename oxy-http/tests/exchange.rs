@@ -55,17 +55,15 @@ fn connections_persist_on_both_sides() {
 fn pipelined_requests_are_answered_in_order() {
     let bench = Bench::new(Origin::echo);
     let mut client = bench.client();
-    let mut all = String::new();
-    for n in 0..30 {
-        all += &match n % 3 {
+    let all = (0..30).map(|n| match n % 3 {
             0 => format!("GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n"),
             1 => format!("POST /{n} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"),
             _ => format!(
                 "PUT /{n} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"
             ),
-        };
-    }
-    client.send(&all);
+        });
+    let all: Vec<_> = all.collect();
+    client.send(all.concat());
     for n in 0..30 {
         let response = client.response();
         let (head, body) = echoed(&response);

@@ -13,7 +13,7 @@ use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use oxy_core::{ErrorKind, Side};
-use support::{Bench, End, Origin, Peer};
+use support::{Bench, End, Origin, Peer, eventually};
 
 const GET: &str = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -353,7 +353,7 @@ fn an_early_answer_reaches_a_client_that_still_sends() {
         });
         let mut client = bench.client();
         client.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\n");
-        client.send([b'x'; 50_000]);
+        client.send(vec![b'x'; 50_000]);
         let response = client.response();
         assert_eq!((response.status(), response.text()), (413, "much"));
         drop(client);
@@ -448,6 +448,7 @@ fn a_client_that_leaves_within_its_head_bothers_no_origin() {
             } else {
                 drop(client);
             }
+            assert!(eventually(|| bench.closed().len() == 1));
             assert_eq!(bench.accepted(), 0);
             assert!(bench.finish().is_empty());
         }

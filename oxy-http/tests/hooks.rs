@@ -17,7 +17,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body::Frame;
 use oxy_core::{Error, ErrorKind, Result, Side, Target};
 use oxy_http::{At, Body, HttpHooks, Req, Res, Route};
-use support::{Bench, End, Origin};
+use support::{Bench, End, Origin, eventually};
 
 const GET: &str = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -295,11 +295,48 @@ fn an_inspector_is_let_go_with_its_client() {
     let bench = setup.hooks(Inspector { other });
     let client = bench.client();
     client.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhel");
-    client.finish_sending();
+    assert!(eventually(|| bench.seen() == 1));
     drop(client);
     assert_eq!(bench.accepted(), 0);
     let finished = bench.finish();
     assert_eq!(finished[0].error, Some((ErrorKind::Closed, Side::Down)));
+}
+
+/// Waits for what never comes, as the path says.
+struct Dreamer;
+
+impl HttpHooks for Dreamer {
+    type Cx = ();
+
+    async fn on_request(&self, _: At<'_>, (): &mut (), req: &mut Req) -> Result<Route> {
+        if req.uri().path() == "/request" {
+            std::future::pending::<()>().await;
+        }
+        Ok(Route::Table)
+    }
+
+    async fn on_response(&self, _: At<'_>, (): &mut (), _: &mut Res) -> Result<()> {
+        std::future::pending().await
+    }
+}
+
+/// [`HttpHooks`]: "their futures are dropped when the client goes away".
+#[test]
+fn an_application_is_let_go_with_its_client() {
+    for path in ["/request", "/response"] {
+        let setup = Bench::before(|| Origin::answering(OK));
+        let bench = setup.hooks(Dreamer);
+        let client = bench.client();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert!(eventually(|| bench.seen() == 1));
+        client.reset();
+        let finished = bench.finish();
+        assert_eq!(
+            finished[0].error,
+            Some((ErrorKind::Closed, Side::Down)),
+            "{path}"
+        );
+    }
 }
 
 /// Gives pieces, and perhaps fails after them.

@@ -92,6 +92,11 @@ impl Bench {
         workers.iter().map(Worker::open_flows).sum()
     }
 
+    /// How many requests the application has seen.
+    pub fn seen(&self) -> usize {
+        self.books.seen.load(SeqCst)
+    }
+
     /// Waits until `n` requests are finished.
     pub fn finished(&self, n: usize) -> Vec<Finished> {
         let done = || self.books.finished.lock().unwrap().len() >= n;
@@ -115,8 +120,8 @@ impl Bench {
         let expected = self.before + self.listening;
         assert!(
             eventually(|| sockets() == expected),
-            "{} sockets more than there were",
-            sockets() as isize - expected as isize
+            "{} sockets, and not {expected}",
+            sockets()
         );
         self.stop()
     }

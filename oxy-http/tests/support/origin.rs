@@ -66,20 +66,14 @@ impl Origin {
         })
     }
 
-    /// Answers every request with what it got: its head, blank line and body.
+    /// Answers every request with what it got: its head, blank line and body, without its framing or trailers.
     pub fn echo() -> Self {
         Self::each(move |peer| {
             while let Ok(request) = peer.request() {
-                let mut body = request.start.clone();
-                for (name, value) in &request.fields {
-                    body += &format!("\r\n{name}: {value}");
-                }
-                body += "\r\n\r\n";
-                let mut body = body.into_bytes();
-                body.extend_from_slice(&request.body);
-                for (name, value) in &request.trailers {
-                    body.extend_from_slice(format!("\r\n{name}: {value}").as_bytes());
-                }
+                let lines = request.fields.iter();
+                let lines: Vec<_> = lines.map(|(n, v)| format!("\r\n{n}: {v}")).collect();
+                let head = format!("{}{}\r\n\r\n", request.start, lines.concat());
+                let body = [head.as_bytes(), &request.body].concat();
                 let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
                 peer.send([head.as_bytes(), &body].concat());
             }
