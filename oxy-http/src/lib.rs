@@ -1,6 +1,7 @@
 //! HTTP for the Oxy proxy framework.
 
 mod asked;
+mod attended;
 pub mod body;
 mod books;
 mod date;

@@ -10,8 +10,9 @@ mod support;
 
 use std::net::TcpListener;
 
-use oxy_core::offramp::EgressPolicy;
-use oxy_core::{Ended, ErrorKind, Layer};
+use oxy_core::offramp::{AnyOfframp, EgressPolicy, Offramp};
+use oxy_core::{Ended, ErrorKind, Far, FlowInfo, Layer, Result, Side, Target};
+use oxy_http::Http;
 use support::{Bench, End, Origin, Peer, eventually};
 
 const GET: &str = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -249,6 +250,81 @@ fn a_forward_proxy_goes_where_requests_say() {
     );
     client.send("GET https://a/ HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(client.response().status(), 501, "https needs CONNECT");
+    drop(client);
+    bench.finish_with_pool();
+}
+
+/// Never gets anywhere.
+struct Nowhere;
+
+impl Offramp for Nowhere {
+    async fn open(&self, _: &Target, _: &FlowInfo) -> Result<Far> {
+        std::future::pending().await
+    }
+}
+
+#[test]
+fn nobody_is_dialled_for_a_client_that_is_gone() {
+    for request in [
+        connect_to("192.0.2.1:80"),
+        "GET http://192.0.2.1/ HTTP/1.1\r\nHost: a\r\n\r\n".into(),
+    ] {
+        let nowhere = |proxy: oxy_core::Proxy<_>| proxy.offramp(|_| Ok(AnyOfframp::new(Nowhere)));
+        let bench = Bench::alone().proxy((), nowhere, Http::forward);
+        let client = bench.client();
+        client.send(&request);
+        assert!(eventually(|| bench.seen() == 1));
+        client.reset();
+        let finished = bench.finish();
+        assert_eq!(
+            finished[0].error,
+            Some((ErrorKind::Closed, Side::Down)),
+            "{request}"
+        );
+    }
+}
+
+/// RFC 9110 section 9.3.6: a CONNECT has no body; what claims to be one is neither lost nor taken for something else.
+#[test]
+fn connect_with_a_body_is_refused() {
+    let setup = Bench::before(|| Origin::each(echo_bytes));
+    let origin = setup.origin();
+    let bench = setup.forward(EgressPolicy::open());
+    for framing in [
+        "Content-Length: 5\r\n\r\nhello",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ] {
+        let mut client = bench.client();
+        client.send(format!(
+            "CONNECT {origin} HTTP/1.1\r\nHost: {origin}\r\n{framing}"
+        ));
+        assert_eq!(client.response().status(), 400, "{framing}");
+    }
+    assert_eq!(bench.accepted(), 0);
+    bench.finish();
+}
+
+/// RFC 9110 section 7.8: an upgrade comes after the request's body. Here one with a body is not passed on as an upgrade.
+#[test]
+fn an_upgrade_with_a_body_stays_a_request() {
+    let bench = Bench::new(|| {
+        Origin::each(|peer| {
+            while let Ok(request) = peer.request() {
+                assert_eq!(request.field("upgrade"), None);
+                assert_eq!(request.field("connection"), None);
+                peer.send(OK);
+            }
+        })
+    });
+    let mut client = bench.client();
+    for framing in [
+        "Content-Length: 5\r\n\r\nhello",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ] {
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: chat\r\n");
+        client.send(framing);
+        assert_eq!(client.response().text(), "ok");
+    }
     drop(client);
     bench.finish_with_pool();
 }

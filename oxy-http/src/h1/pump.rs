@@ -14,6 +14,7 @@ use oxy_core::{Error, ErrorKind, Link, Result, Side};
 use super::index::Framing;
 use super::pace::Pace;
 use super::write;
+use crate::attended::gone;
 use crate::body::{Body, Piece, Step, TrailerFields, cut_short};
 use crate::options::HttpOptions;
 use crate::scratch::Out;
@@ -244,9 +245,7 @@ impl Pump {
             return Poll::Pending;
         }
         ready!(self.link.poll_reset(cx));
-        Poll::Ready(Err(
-            Error::down(ErrorKind::Closed).context("the client is gone")
-        ))
+        Poll::Ready(Err(gone()))
     }
 
     fn other_side(&self) -> Side {
