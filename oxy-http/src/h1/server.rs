@@ -566,3 +566,6 @@ impl fmt::Debug for Reply {
         f.write_str("Reply")
     }
 }
+
+#[cfg(test)]
+mod tests;
