@@ -132,6 +132,14 @@ impl Bench {
         self.stop()
     }
 
+    /// [`Bench::finish`] for origins whose scripts wait until the proxy closes.
+    pub fn finish_when_origin_closes(mut self) -> Vec<Finished> {
+        if let Some(origin) = self.origin.take() {
+            origin.join();
+        }
+        self.finish()
+    }
+
     fn settle(&self) {
         let idle = eventually(|| self.flows() == 0);
         assert!(idle, "{} flows are open", self.flows());

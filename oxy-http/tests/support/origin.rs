@@ -91,20 +91,25 @@ impl Origin {
 
     /// Ends all connections, and fails if a script failed.
     pub fn finish(mut self) {
-        for script in self.close() {
-            if let Err(panic) = script.join() {
-                std::panic::resume_unwind(panic);
-            }
-        }
+        join(self.close());
     }
 
-    fn close(&mut self) -> Vec<JoinHandle<()>> {
+    /// Waits for all scripts, and fails if one failed.
+    pub fn join(mut self) {
+        join(self.stop());
+    }
+
+    fn stop(&mut self) -> Vec<JoinHandle<()>> {
         let Some(accepting) = self.accepting.take() else {
             return Vec::new();
         };
         self.state.stopping.store(true, SeqCst);
         let _ = TcpStream::connect(self.address);
-        let scripts = accepting.join().unwrap_or_default();
+        accepting.join().unwrap_or_default()
+    }
+
+    fn close(&mut self) -> Vec<JoinHandle<()>> {
+        let scripts = self.stop();
         for socket in self.state.open.lock().unwrap().drain(..) {
             if let Some(socket) = socket.upgrade() {
                 let _ = socket.shutdown(Shutdown::Both);
@@ -117,6 +122,14 @@ impl Origin {
 impl Drop for Origin {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+fn join(scripts: Vec<JoinHandle<()>>) {
+    for script in scripts {
+        if let Err(panic) = script.join() {
+            std::panic::resume_unwind(panic);
+        }
     }
 }
 
