@@ -13,6 +13,7 @@ use oxy_core::{Error, ErrorKind, Result, Side};
 
 use crate::h1::chunked::Trailers;
 use crate::h1::incoming::Incoming;
+use crate::rewritten::Rewritten;
 use crate::semantics::trailer_map;
 
 /// A message's body.
@@ -80,6 +81,14 @@ impl Body {
         Self {
             kind: Kind::Wrapped(Mutex::new(Box::pin(body))),
         }
+    }
+
+    /// Has `change` change the body while it passes. It is given each run of bytes, and none when there are no more, for
+    /// what it has kept back; it gives what goes on in their place. Trailers pass. How long the result is nobody knows
+    /// beforehand: what a head says about that has to go.
+    pub fn rewrite(&mut self, change: impl FnMut(Option<Bytes>) -> Bytes + Send + 'static) {
+        let body = self.take();
+        *self = Self::wrap(Rewritten::new(body, change));
     }
 
     pub(crate) fn incoming(incoming: Incoming) -> Self {
@@ -202,12 +211,12 @@ impl Body {
     }
 
     /// Goes on with what the body's connection has to do besides, such as the upload of the request whose response this
-    /// is: whoever writes a response calls this while it waits. Done when `Ready`.
-    pub(crate) fn poll_background(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// is: whoever writes a response calls this while it waits. Done when `Ready`; an error ends the body too.
+    pub(crate) fn poll_background(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         match &mut self.kind {
             Kind::Incoming(incoming) => incoming.poll_background(cx),
             Kind::Rejoined(_, rest) => rest.poll_background(cx),
-            _ => Poll::Ready(()),
+            _ => Poll::Ready(Ok(())),
         }
     }
 
@@ -260,8 +269,8 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
-        if this.poll_background(cx).is_ready() {
-            // Nothing besides the body itself is left to do.
+        if let Poll::Ready(Err(error)) = this.poll_background(cx) {
+            return Poll::Ready(Some(Err(error)));
         }
         Poll::Ready(match ready!(this.poll_step(cx))? {
             Step::Data(Piece::Bytes(bytes)) => Some(Ok(Frame::data(bytes))),

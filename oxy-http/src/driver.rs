@@ -9,6 +9,7 @@ use oxy_core::{
 };
 
 use crate::asked::Asked;
+use crate::attended::Attended;
 use crate::books::Books;
 use crate::forward::{Called, Forwarder};
 use crate::h1::server::{Conn, Exchange, Next, Reply, Server};
@@ -165,7 +166,11 @@ impl<H> Driver<H> {
         let mut books = Books::open(&*self.hooks, at, asked, reply.conn().clone());
         let mut outcome = self.decide(engine, &mut books, req, &mut reply).await;
         if let Ok(Outcome::Response(res)) = &mut outcome
-            && let Err(error) = self.hooks.on_response(at, &mut books.cx, res).await
+            && let Err(error) = Attended::by(
+                &reply.conn().link,
+                self.hooks.on_response(at, &mut books.cx, res),
+            )
+            .await
         {
             outcome = Err(error);
         }
@@ -184,7 +189,8 @@ impl<H> Driver<H> {
                     Err(error)
                 } else {
                     let mut res = Res::from(respond::of_error(&error));
-                    if let Err(error) = self.hooks.on_response(at, &mut books.cx, &mut res).await {
+                    let hook = self.hooks.on_response(at, &mut books.cx, &mut res);
+                    if let Err(error) = Attended::by(&reply.conn().link, hook).await {
                         res = Res::from(respond::of_error(&error));
                     }
                     send(reply, res, &mut books).await.map(|()| None)
@@ -210,7 +216,9 @@ impl<H> Driver<H> {
         H: HttpHooks<A::Conn>,
     {
         let at = books.at;
-        let endpoint = match self.hooks.on_request(at, &mut books.cx, &mut req).await? {
+        let client = reply.conn().clone();
+        let hook = self.hooks.on_request(at, &mut books.cx, &mut req);
+        let endpoint = match Attended::by(&client.link, hook).await? {
             Route::Table => self.table.endpoint(&books.asked, &self.forwarder)?,
             Route::To(target) => self.forwarder.endpoint(&target),
             Route::Answer(response) => return Ok(Outcome::Response(Res::from(*response))),
@@ -218,11 +226,11 @@ impl<H> Driver<H> {
         };
         let endpoint = &*books.upstream.insert(endpoint);
         let target = &endpoint.target;
-        self.hooks
-            .on_upstream(at, &mut books.cx, target, &mut req)
-            .await?;
+        let hook = self.hooks.on_upstream(at, &mut books.cx, target, &mut req);
+        Attended::by(&client.link, hook).await?;
         if books.asked.is_connect() {
-            let far = engine.offramp().open(target, at.info).await?;
+            let open = engine.offramp().open(target, at.info);
+            let far = Attended::by(&client.link, open).await?;
             return Ok(Outcome::Tunnel(Layer::Connect, established(), far));
         }
         let called = self

@@ -10,6 +10,7 @@ use oxy_core::{
     Carrier, Error, ErrorKind, Far, FlowInfo, Link, Result, Retry, Side, StreamIo, Target,
 };
 
+use crate::attended::Attended;
 use crate::body::Body;
 use crate::h1::client::{Answer, Call};
 use crate::h1::incoming::{Home, Incoming, Rest, Source};
@@ -97,7 +98,8 @@ impl Forwarder {
         };
         self.budget.earn();
         loop {
-            let (link, lease) = self.connect(endpoint, of, course).await?;
+            let connect = self.connect(endpoint, of, course);
+            let (link, lease) = Attended::by(&reply.conn().link, connect).await?;
             course.reused = lease.reused;
             let again = if lease.reused && request.idempotent {
                 body.replay()

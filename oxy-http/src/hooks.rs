@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Response, Version};
+use http::{Response, StatusCode, Version};
 use oxy_core::{Error, ErrorKind, FlowInfo, Result, Side, Target};
 
 use crate::body::Body;
 use crate::message::{Req, Res};
+use crate::respond;
 
 /// Where in the flow tree an exchange takes place.
 #[derive(Debug)]
@@ -38,6 +39,15 @@ pub enum Route {
     Answer(Box<Response<Body>>),
     /// It is refused with the status that [`Error::status`] gives.
     Refuse(Error),
+}
+
+impl Route {
+    /// The application answers with this status and a line of text that says it again; with 500 if there is no such
+    /// status.
+    pub fn status(status: u16) -> Self {
+        let status = StatusCode::from_u16(status);
+        respond::plain(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)).into()
+    }
 }
 
 impl From<Response<Body>> for Route {

@@ -1,6 +1,7 @@
 //! HTTP for the Oxy proxy framework.
 
 mod asked;
+mod attended;
 pub mod body;
 mod books;
 mod date;
@@ -14,6 +15,7 @@ pub mod options;
 mod pool;
 pub mod proxy;
 pub mod respond;
+mod rewritten;
 mod scratch;
 pub mod semantics;
 mod table;

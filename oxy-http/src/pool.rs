@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use oxy_core::{Link, Target};
+use oxy_core::{Link, Result, Side, Target};
 
 use crate::h1::incoming::{Rest, Source};
 use crate::h1::pump::Pump;
@@ -224,17 +224,20 @@ impl Lease {
         }
     }
 
-    pub(crate) fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(upload) = &mut self.upload {
-            match upload.poll(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(())) => {}
-                // The response may still be good; the connection is not.
-                Poll::Ready(Err(_)) => self.keep_alive = false,
-            }
-            self.upload = None;
+    /// Goes on with the upload. An error says that the client will not send the rest of it: the origin, which may wait for
+    /// that before it ends its response, must learn so.
+    pub(crate) fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let Some(upload) = &mut self.upload else {
+            return Poll::Ready(Ok(()));
+        };
+        let done = ready!(upload.poll(cx));
+        self.upload = None;
+        match done {
+            // The response may still be good; the connection is not.
+            Err(error) if error.side() == Side::Up => self.keep_alive = false,
+            done => return Poll::Ready(done),
         }
-        Poll::Ready(())
+        Poll::Ready(Ok(()))
     }
 
     /// The response has been read, or nobody wants the rest of it.

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use oxy_core::offramp::AnyOfframp;
-use oxy_core::proxy::IntoTarget;
+use oxy_core::proxy::{IntoListen, IntoTarget};
 use oxy_core::{Error, FlowHooks, Proxy, Result, Target, Terminal, Worker};
 
 use crate::driver::Driver;
@@ -47,6 +47,15 @@ impl<H> Http<H> {
     pub fn forward(mut self) -> Self {
         self.forward = true;
         self
+    }
+
+    /// Serves HTTP at `address` and nothing else, until SIGTERM or SIGINT: the short form of [`Proxy::listen`],
+    /// [`HttpProxy::http`] and [`Proxy::run`].
+    pub fn run(self, address: impl IntoListen) -> Result<()>
+    where
+        H: HttpHooks,
+    {
+        Proxy::new(()).listen(address).http(self).run()
     }
 
     /// How HTTP is served and forwarded.

@@ -12,6 +12,7 @@ use oxy_core::{Error, ErrorKind, Link, Result, Side};
 use super::index::{Framing, ResponseIndex};
 use super::parse::{self, MethodKind, Parse};
 use super::pump::Pump;
+use crate::attended::gone;
 use crate::body::Body;
 use crate::options::HttpOptions;
 use crate::scratch::{Out, Spared};
@@ -118,8 +119,7 @@ impl<'a> Call<'a> {
         poll_fn(|cx| {
             let answer = self.poll_answer(cx);
             if answer.is_pending() && self.upload.is_none() && client.poll_reset(cx).is_ready() {
-                let error = Error::down(ErrorKind::Closed);
-                return Poll::Ready(Err(error.context("the client is gone")));
+                return Poll::Ready(Err(gone()));
             }
             answer
         })

@@ -322,10 +322,10 @@ impl Incoming {
         Ok(())
     }
 
-    pub(crate) fn poll_background(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_background(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         match &mut self.home {
             Some(Home::Upstream(lease)) => lease.poll_upload(cx),
-            _ => Poll::Ready(()),
+            _ => Poll::Ready(Ok(())),
         }
     }
 

@@ -168,6 +168,11 @@ fn request_with<'b>(
             partial(window, limits)?;
             return Ok(Parse::Partial);
         }
+        // What is wrong with it depends on bytes that are still to come.
+        Err(httparse::Error::Version) if has_begun_version(window) => {
+            request_line_limits(window, limits)?;
+            return Ok(Parse::Partial);
+        }
         Err(error) => {
             request_line_limits(window, limits)?;
             return Err(because(error, is_other_version(window)));
@@ -407,6 +412,15 @@ fn is_other_version(window: &[u8]) -> bool {
     parts
         .next()
         .is_some_and(|version| is_version(version) && !matches!(version, b"HTTP/1.0" | b"HTTP/1.1"))
+}
+
+/// Whether a request line stops within what may become another version.
+fn has_begun_version(window: &[u8]) -> bool {
+    const FORM: &[u8] = b"HTTP/0.0";
+    let begun = window.splitn(3, |&byte| byte == b' ').nth(2);
+    begun.is_some_and(|begun| {
+        begun.len() < FORM.len() && is_version(&[begun, &FORM[begun.len()..]].concat())
+    })
 }
 
 /// Whether `text` is an HTTP-version (RFC 9112 section 2.3).

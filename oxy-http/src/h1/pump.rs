@@ -14,6 +14,7 @@ use oxy_core::{Error, ErrorKind, Link, Result, Side};
 use super::index::Framing;
 use super::pace::Pace;
 use super::write;
+use crate::attended::gone;
 use crate::body::{Body, Piece, Step, TrailerFields, cut_short};
 use crate::options::HttpOptions;
 use crate::scratch::Out;
@@ -136,7 +137,9 @@ impl Pump {
     /// Cancel safe.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         loop {
-            let _ = self.body.poll_background(cx);
+            if let Poll::Ready(Err(error)) = self.body.poll_background(cx) {
+                return Poll::Ready(Err(error));
+            }
             let mut starved = false;
             if self.transfer.is_some() || self.begins_bulk() {
                 ready!(self.poll_bulk(cx))?;
@@ -165,10 +168,8 @@ impl Pump {
                 return Poll::Ready(Ok(()));
             }
             if starved {
-                if self.to == Side::Down && self.link.poll_reset(cx).is_ready() {
-                    return Poll::Ready(Err(
-                        Error::down(ErrorKind::Closed).context("the client is gone")
-                    ));
+                if let Poll::Ready(gone) = self.poll_reader_gone(cx) {
+                    return Poll::Ready(gone);
                 }
                 // What is held back waits for the one it goes to, who has not asked for it yet.
                 self.waits_for = if self.held {
@@ -222,6 +223,7 @@ impl Pump {
         let Poll::Ready(moved) = moved else {
             if transfer.held() == 0 {
                 self.waits_for = from;
+                ready!(self.poll_reader_gone(cx))?;
             }
             return Poll::Pending;
         };
@@ -235,6 +237,15 @@ impl Pump {
         self.ended = true;
         incoming.moved();
         Poll::Ready(Ok(()))
+    }
+
+    /// Ready, with an error, once a client that waits for more has gone.
+    fn poll_reader_gone(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        if self.to != Side::Down {
+            return Poll::Pending;
+        }
+        ready!(self.link.poll_reset(cx));
+        Poll::Ready(Err(gone()))
     }
 
     fn other_side(&self) -> Side {

@@ -439,6 +439,7 @@ impl Reply {
             conn: self.conn.clone(),
             pump,
             persists,
+            whole: false,
         }
     }
 
@@ -525,6 +526,8 @@ pub(crate) struct Sending {
     pump: Pump,
     /// Whether the connection lives after it.
     persists: bool,
+    /// Whether all of it has been written.
+    whole: bool,
 }
 
 impl Sending {
@@ -544,13 +547,20 @@ impl Sending {
                 Err(error.context("sending a response"))
             }
         };
-        match &result {
-            Ok(()) => conn.persists.store(self.persists, Relaxed),
-            // A response that is ended by the connection's end must not look as if it were whole.
-            Err(_) if pump.is_delimited_by_close() => conn.link.abort(0),
-            Err(_) => {}
+        if result.is_ok() {
+            conn.persists.store(self.persists, Relaxed);
+            self.whole = true;
         }
         Poll::Ready(result)
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        // A response that is ended by the connection's end must not look as if it were whole, whatever cut it.
+        if !self.whole && self.pump.is_delimited_by_close() {
+            self.conn.link.abort(0);
+        }
     }
 }
 
@@ -568,3 +578,6 @@ impl fmt::Debug for Reply {
         f.write_str("Reply")
     }
 }
+
+#[cfg(test)]
+mod tests;
