@@ -7,7 +7,8 @@ use std::time::Instant;
 use http::Response;
 use oxy_core::offramp::AnyOfframp;
 use oxy_core::{
-    Carrier, Error, ErrorKind, Far, FlowInfo, Link, Result, Retry, Side, StreamIo, Target,
+    BoxFuture, Carrier, Error, ErrorKind, Far, FlowInfo, Link, Result, Retry, Side, StreamIo,
+    Target,
 };
 
 use crate::attended::Attended;
@@ -83,7 +84,20 @@ impl Forwarder {
     }
 
     /// Sends `req` to `endpoint` and waits for the final response's head. Interim responses go out by `reply` meanwhile.
-    pub(crate) async fn call(
+    ///
+    /// Boxed, so that it is compiled here and not again for every application.
+    pub(crate) fn call<'a>(
+        &'a self,
+        req: Req,
+        endpoint: &'a Arc<Endpoint>,
+        of: &'a FlowInfo,
+        reply: &'a mut Reply,
+        course: &'a mut Course,
+    ) -> BoxFuture<'a, Result<Called>> {
+        Box::pin(self.run(req, endpoint, of, reply, course))
+    }
+
+    async fn run(
         &self,
         req: Req,
         endpoint: &Arc<Endpoint>,

@@ -37,7 +37,7 @@ pub(crate) struct Call<'a> {
     written: usize,
     sent: bool,
     /// The head again and its body, if it has one.
-    upload: Option<Pump>,
+    upload: Option<Box<Pump>>,
     /// Part of a head.
     partial: Option<Buffer>,
     /// Whether a byte has come back.
@@ -74,7 +74,7 @@ impl<'a> Call<'a> {
                 .as_incoming()
                 .is_some_and(|incoming| incoming.is_expecting());
             pump.hold(waits_to_continue);
-            pump
+            Box::new(pump)
         });
         alarm.set(if waits_to_continue {
             CONTINUE_WAIT
@@ -105,7 +105,7 @@ impl<'a> Call<'a> {
 
     /// What is left to send.
     pub(crate) fn into_upload(self) -> Option<Box<Pump>> {
-        self.upload.map(Box::new)
+        self.upload
     }
 
     /// The request's head, to be sent again.
@@ -157,7 +157,7 @@ impl<'a> Call<'a> {
             let side = self
                 .upload
                 .as_ref()
-                .map_or(Side::Up, super::pump::Pump::waits_for);
+                .map_or(Side::Up, |upload| upload.waits_for());
             return Poll::Ready(Err(
                 Error::new(ErrorKind::Timeout, side).context("waiting for a response")
             ));
