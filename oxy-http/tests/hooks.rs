@@ -35,6 +35,8 @@ impl HttpHooks for Doorman {
                 *response.status_mut() = StatusCode::IM_A_TEAPOT;
                 response.into()
             }
+            "/interim" => Route::status(100),
+            "/nonsense" => Route::status(99),
             "/refuse" => Route::Refuse(Error::down(ErrorKind::Denied)),
             "/fail" => return Err(Error::app("something of the application's")),
             _ => Route::Table,
@@ -51,6 +53,8 @@ fn an_application_answers_and_refuses() {
         ("/answer", 418, "made here"),
         ("/refuse", 403, "403 Forbidden\n"),
         ("/fail", 500, "500 Internal Server Error\n"),
+        ("/interim", 500, "100 Continue\n"),
+        ("/nonsense", 500, "500 Internal Server Error\n"),
         ("/", 200, "ok"),
     ] {
         client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
