@@ -191,7 +191,7 @@ fn framed<F: Fields>(head: &ResponseHead<'_, F>, hop: &ResponseHop<'_>, wire: Wi
         Framing::Chunked | Framing::UntilClose => Framing::Chunked,
         // The origin was asked with another method than the client used, and gave no body to what has one here.
         Framing::None => Framing::Length(0),
-        framing => framing,
+        Framing::Length(length) => Framing::Length(length),
     };
     Framed {
         framing,
