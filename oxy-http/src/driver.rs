@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 
+use http::StatusCode;
 use oxy_core::{
     BoxFuture, Carrier, Engine, Error, ErrorKind, Far, Flow, FlowHooks, Layer, Open, Result, Side,
     Terminal,
@@ -254,9 +255,13 @@ impl<H> Driver<H> {
 
 async fn send<C: Sync + 'static, H: HttpHooks<C>>(
     reply: Reply,
-    res: Res,
+    mut res: Res,
     books: &mut Books<'_, C, H>,
 ) -> Result<()> {
+    // An application's mistake: after an interim response the client would wait for another one.
+    if res.head().is_none() && res.status().is_informational() {
+        *res.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    }
     books.answered(
         res.head()
             .map_or_else(|| res.status().as_u16(), |(index, _)| index.status),

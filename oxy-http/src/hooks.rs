@@ -43,7 +43,7 @@ pub enum Route {
 
 impl Route {
     /// The application answers with this status and a line of text that says it again; with 500 if there is no such
-    /// status.
+    /// final status.
     pub fn status(status: u16) -> Self {
         let status = StatusCode::from_u16(status);
         respond::plain(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)).into()

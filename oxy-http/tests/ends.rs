@@ -54,10 +54,10 @@ fn connections_to_origins_wear_out() {
     let setup = Bench::before(|| Origin::answering(OK));
     let bench = setup.options(|options| options.pool.max_requests = 2);
     let mut client = bench.client();
-    for turn in 1..=6 {
+    for turn in 1..=6_usize {
         client.send(GET);
         assert_eq!(client.response().status(), 200);
-        assert_eq!(bench.accepted(), (turn + 1) / 2);
+        assert_eq!(bench.accepted(), turn.div_ceil(2));
     }
     drop(client);
     bench.finish_with_pool();

@@ -50,6 +50,29 @@ fn connections_persist_on_both_sides() {
     assert_eq!(reused, [false, true, true, true, true]);
 }
 
+/// RFC 9112 section 9.3: an HTTP/1.0 origin closes unless it says otherwise.
+#[test]
+fn old_origins() {
+    for (field, connections) in [("X: y", 2), ("Connection: keep-alive", 1)] {
+        let bench = Bench::new(|| {
+            Origin::answering(format!(
+                "HTTP/1.0 200 OK\r\n{field}\r\nContent-Length: 2\r\n\r\nok"
+            ))
+        });
+        let mut client = bench.client();
+        for _ in 0..2 {
+            client.send(GET);
+            let response = client.response();
+            assert_eq!(response.start, "HTTP/1.1 200 OK", "RFC 9110 section 6.2");
+            assert!(response.field("via").unwrap().starts_with("1.0 oxy-"));
+            assert_eq!(response.text(), "ok");
+        }
+        assert_eq!(bench.accepted(), connections, "{field}");
+        drop(client);
+        bench.finish_with_pool();
+    }
+}
+
 /// RFC 9112 section 9.3.2.
 #[test]
 fn pipelined_requests_are_answered_in_order() {

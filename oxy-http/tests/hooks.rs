@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body::Frame;
 use oxy_core::{Error, ErrorKind, Result, Side, Target};
 use oxy_http::{At, Body, HttpHooks, Req, Res, Route};
@@ -35,6 +35,8 @@ impl HttpHooks for Doorman {
                 *response.status_mut() = StatusCode::IM_A_TEAPOT;
                 response.into()
             }
+            "/interim" => Route::status(100),
+            "/nonsense" => Route::status(99),
             "/refuse" => Route::Refuse(Error::down(ErrorKind::Denied)),
             "/fail" => return Err(Error::app("something of the application's")),
             _ => Route::Table,
@@ -51,6 +53,8 @@ fn an_application_answers_and_refuses() {
         ("/answer", 418, "made here"),
         ("/refuse", 403, "403 Forbidden\n"),
         ("/fail", 500, "500 Internal Server Error\n"),
+        ("/interim", 500, "100 Continue\n"),
+        ("/nonsense", 500, "500 Internal Server Error\n"),
         ("/", 200, "ok"),
     ] {
         client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
@@ -187,6 +191,116 @@ fn a_rewritten_upgrade() {
     assert_eq!(client.rest_text(), ("hello".into(), End::Closed));
     drop(client);
     bench.finish();
+}
+
+/// Says what it pleases about framing, and changes what framing depends on.
+struct Liar;
+
+impl HttpHooks for Liar {
+    type Cx = ();
+
+    async fn on_request(&self, _: At<'_>, (): &mut (), req: &mut Req) -> Result<Route> {
+        if req.uri().path() == "/as-head" {
+            *req.method_mut() = Method::HEAD;
+        } else if req.uri().path() == "/as-get" {
+            *req.method_mut() = Method::GET;
+        } else {
+            lie(req.headers_mut());
+        }
+        Ok(Route::Table)
+    }
+
+    async fn on_response(&self, _: At<'_>, (): &mut (), res: &mut Res) -> Result<()> {
+        if res.headers().contains_key("x-lie") {
+            lie(res.headers_mut());
+        }
+        if let Some(status) = res.headers().get("x-status") {
+            let status = StatusCode::from_bytes(status.as_bytes()).unwrap();
+            *res.status_mut() = status;
+        }
+        Ok(())
+    }
+}
+
+fn lie(headers: &mut HeaderMap) {
+    headers.insert("content-length", HeaderValue::from_static("999"));
+    headers.insert("transfer-encoding", HeaderValue::from_static("gzip"));
+    headers.insert("connection", HeaderValue::from_static("close"));
+}
+
+/// RFC 9112 section 6: framing follows from the body, and is nobody's to get wrong.
+#[test]
+fn framing_is_not_the_applications() {
+    const REQUEST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
+    for (request, response, status, body) in [
+        (REQUEST, OK, 200, "ok"),
+        (
+            REQUEST,
+            "HTTP/1.1 200 OK\r\nX-Lie: 1\r\nContent-Length: 2\r\n\r\nok",
+            200,
+            "ok",
+        ),
+        (
+            REQUEST,
+            "HTTP/1.1 200 OK\r\nX-Lie: 1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            200,
+            "ok",
+        ),
+        (
+            REQUEST,
+            "HTTP/1.1 200 OK\r\nX-Status: 204\r\nContent-Length: 2\r\n\r\nok",
+            204,
+            "",
+        ),
+        (
+            REQUEST,
+            "HTTP/1.1 304 Not Modified\r\nX-Status: 200\r\nContent-Length: 2\r\n\r\n",
+            200,
+            "",
+        ),
+        (
+            REQUEST,
+            "HTTP/1.1 204 No Content\r\nX-Status: 200\r\n\r\n",
+            200,
+            "",
+        ),
+        (
+            "GET /as-head HTTP/1.1\r\nHost: a\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
+            200,
+            "",
+        ),
+        ("HEAD /as-get HTTP/1.1\r\nHost: a\r\n\r\n", OK, 200, ""),
+    ] {
+        let setup = Bench::before(|| {
+            Origin::each(move |peer| {
+                while let Ok(got) = peer.request() {
+                    if !got.start.contains("/as-") {
+                        assert_eq!(got.text(), "hello", "{got:?}");
+                        assert_eq!(got.field("transfer-encoding"), None);
+                    }
+                    peer.send(response);
+                }
+            })
+        });
+        let bench = setup.hooks(Liar);
+        let mut client = bench.client();
+        for _ in 0..2 {
+            client.send(request);
+            let answer = if request.starts_with("HEAD") {
+                client.head().unwrap()
+            } else {
+                client.response()
+            };
+            assert_eq!(
+                (answer.status(), answer.text()),
+                (status, body),
+                "{request}{response}"
+            );
+        }
+        drop(client);
+        bench.finish_with_pool();
+    }
 }
 
 /// Looks at bodies before it says where they go.

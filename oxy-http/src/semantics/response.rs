@@ -189,7 +189,9 @@ fn framed<F: Fields>(head: &ResponseHead<'_, F>, hop: &ResponseHop<'_>, wire: Wi
             Framing::UntilClose
         }
         Framing::Chunked | Framing::UntilClose => Framing::Chunked,
-        framing => framing,
+        // The origin was asked with another method than the client used, and gave no body to what has one here.
+        Framing::None => Framing::Length(0),
+        Framing::Length(length) => Framing::Length(length),
     };
     Framed {
         framing,

@@ -24,6 +24,8 @@ pub struct Bench {
     /// How many sockets there were before the proxy and the origin came, and how many of them the proxy listens with.
     before: usize,
     listening: usize,
+    /// How many descriptors of any kind there were.
+    descriptors: usize,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -31,6 +33,7 @@ pub struct Bench {
 pub struct Setup {
     origin: Option<Origin>,
     before: usize,
+    descriptors: usize,
     turn: MutexGuard<'static, ()>,
 }
 
@@ -59,6 +62,7 @@ impl Bench {
         Setup {
             origin: None,
             before: sockets(),
+            descriptors: open(""),
             turn,
         }
     }
@@ -75,7 +79,7 @@ impl Bench {
         Peer::connect(self.address)
     }
 
-    /// One request on a connection of its own, which it has to say is its last, and the response.
+    /// One request on a connection of its own, and the response.
     pub fn ask(&self, request: impl AsRef<[u8]>) -> super::Message {
         let mut client = self.client();
         client.send(request);
@@ -157,7 +161,13 @@ impl Bench {
         if let Some(origin) = self.origin.take() {
             origin.finish();
         }
-        assert!(eventually(|| sockets() == self.before), "a socket is left");
+        let gone = eventually(|| open("") == self.descriptors);
+        assert!(
+            gone,
+            "{} descriptors, and not {}",
+            open(""),
+            self.descriptors
+        );
         let finished = self.books.finished.lock().unwrap().clone();
         let seen = self.books.seen.load(SeqCst);
         assert_eq!(finished.len(), seen, "once each: {finished:?}");
@@ -215,6 +225,7 @@ impl Setup {
             books,
             origin: self.origin,
             before: self.before,
+            descriptors: self.descriptors,
             _turn: self.turn,
         }
     }
@@ -240,10 +251,14 @@ impl Setup {
     }
 }
 
-/// How many sockets this process has open.
 fn sockets() -> usize {
+    open("socket:")
+}
+
+/// How many descriptors of `kind` this process has open, as proc(5) names them.
+fn open(kind: &str) -> usize {
     let open = std::fs::read_dir("/proc/self/fd").unwrap();
     open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
-        .filter(|link| link.to_string_lossy().starts_with("socket:"))
+        .filter(|link| link.to_string_lossy().starts_with(kind))
         .count()
 }

@@ -50,8 +50,8 @@ async fn serve(mut server: Server, using: Use) -> Vec<String> {
         let mut body = Body::from("fixed");
         match using {
             Use::Read => match req.body_only().buffer(1000).await {
-                Ok(all) => line += &format!(" {all:?}"),
-                Err(error) => line += &format!(" {:?}", error.kind()),
+                Ok(all) => line = format!("{line} {all:?}"),
+                Err(error) => line = format!("{line} {:?}", error.kind()),
             },
             Use::Return => body = req.body_only().take(),
             Use::Ignore => {}
