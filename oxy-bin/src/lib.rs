@@ -18,6 +18,14 @@ pub mod cli;
 pub mod settings;
 
 #[cfg(feature = "cli")]
+mod access_log;
+#[cfg(feature = "cli")]
+mod admin;
+#[cfg(feature = "cli")]
+mod metrics;
+#[cfg(feature = "cli")]
+mod origin;
+#[cfg(feature = "cli")]
 mod serve;
 
 pub use oxy_core as core;

@@ -15,7 +15,8 @@ Signals: SIGTERM and SIGINT stop the listeners and let what has begun end (at mo
 a second SIGINT cuts what is left.
 
 Exit codes: 0 ended in good order; 1 something failed while starting or running, such as an address that is taken; \
-2 the command line or the settings are wrong; 3 flows were cut at the end of the drain's time or by a second SIGINT.
+2 the command line is wrong; 3 the settings are wrong; 4 flows were cut at the end of the drain's time or by a second \
+SIGINT.
 
 RUST_LOG sets what is logged to the standard error, for example RUST_LOG=oxy_core=debug.";
 

@@ -8,23 +8,23 @@ use oxy_core::{Error, ErrorKind};
 
 use crate::settings::SettingsError;
 
-/// The exit codes. They are documented in `--help` and the README.
+/// The exit codes. They are documented in `--help` and docs/configuration.md.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Exit {
     /// It did what it was asked to do.
     Done = 0,
     /// Starting or running failed.
     Failed = 1,
-    /// The command line or the settings are wrong; clap's code, too.
-    Wrong = 2,
+    /// The settings are wrong. 2 is left out: with it clap ends the process over a wrong command line.
+    Settings = 3,
     /// Flows were cut.
-    Cut = 3,
+    Cut = 4,
 }
 
 impl Exit {
     pub(super) fn settings(error: SettingsError) -> Self {
         complain(&error.to_string());
-        Self::Wrong
+        Self::Settings
     }
 
     pub(super) fn failed(error: &Error) -> Self {

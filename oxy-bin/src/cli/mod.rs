@@ -56,7 +56,10 @@ fn run(plan: Result<Plan, SettingsError>, greeting: Greeting) -> Result<Exit, Ex
 fn check(config: &Path) -> Result<Exit, Exit> {
     let plan = settings::load(config).map_err(Exit::settings)?;
     let listeners = plan.listeners.len();
-    exit::print(&format!("{}: fine, {listeners} listeners\n", config.display()))
+    exit::print(&format!(
+        "{}: fine, {listeners} listeners\n",
+        config.display()
+    ))
 }
 
 /// Diagnostics of the process itself; what it does for its clients goes to the access log.

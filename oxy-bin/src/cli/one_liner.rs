@@ -1,7 +1,6 @@
 //! Command lines that stand for a settings file with one listener.
 
 use oxy_core::offramp::{DialOptions, EgressPolicy};
-use oxy_core::onramp::StreamOptions;
 use oxy_core::relay::RelayOptions;
 use oxy_core::resolve::ResolveOptions;
 
@@ -98,7 +97,8 @@ fn blank() -> ListenerSettings {
         http: None,
         tcp: None,
         udp: None,
-        stream: StreamOptions::default(),
+        stream: None,
+        datagram: None,
         relay: RelayOptions::default(),
         egress: None,
         dial: DialOptions::default(),

@@ -57,7 +57,9 @@ impl FromStr for Listen {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let text = authority(text)?.unwrap_or(text);
         let expected = || AddressError("expected IP:PORT, :PORT or unix:PATH".into());
-        text.parse().map(Self).map_err(|_: oxy_core::Error| expected())
+        text.parse()
+            .map(Self)
+            .map_err(|_: oxy_core::Error| expected())
     }
 }
 
@@ -76,7 +78,9 @@ impl FromStr for To {
             },
             None => text.parse(),
         };
-        target.map(Self::Target).map_err(|e| AddressError(e.to_string()))
+        target
+            .map(Self::Target)
+            .map_err(|e| AddressError(e.to_string()))
     }
 }
 
@@ -115,7 +119,15 @@ mod tests {
         ] {
             assert_eq!(text.parse::<To>().unwrap().to_string(), read, "{text}");
         }
-        for bad in ["", "9000", "localhost", "https://a", "http://a/b", "http://a?b", "http://a:b"] {
+        for bad in [
+            "",
+            "9000",
+            "localhost",
+            "https://a",
+            "http://a/b",
+            "http://a?b",
+            "http://a:b",
+        ] {
             assert!(bad.parse::<To>().is_err(), "{bad}");
         }
     }

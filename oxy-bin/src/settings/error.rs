@@ -68,12 +68,12 @@ impl SettingsError {
 /// The error in our words where serde's can be bettered.
 fn message(error: &YamlError) -> String {
     match error {
-        YamlError::SerdeUnknownField { field, expected, .. } => {
-            unknown("key", field, expected, "keys here")
-        }
-        YamlError::SerdeUnknownVariant { variant, expected, .. } => {
-            unknown("value", variant, expected, "values here")
-        }
+        YamlError::SerdeUnknownField {
+            field, expected, ..
+        } => unknown("key", field, expected, "keys here"),
+        YamlError::SerdeUnknownVariant {
+            variant, expected, ..
+        } => unknown("value", variant, expected, "values here"),
         YamlError::UnresolvedProperty { name, .. } => format!(
             "the environment has no variable {name}; ${{{name}:-DEFAULT}} would give it a default"
         ),
@@ -106,7 +106,13 @@ fn closest<'a>(word: &str, among: &[&'a str]) -> Option<&'a str> {
 
 impl fmt::Display for SettingsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, line, column, message, excerpt } = self;
+        let Self {
+            file,
+            line,
+            column,
+            message,
+            excerpt,
+        } = self;
         if *line == 0 {
             return write!(f, "{file}: {message}");
         }
@@ -119,7 +125,10 @@ impl fmt::Display for SettingsError {
                 .chars()
                 .map(|c| if c.is_control() { ' ' } else { c })
                 .collect();
-            write!(f, "\n {gutter} |\n {number} | {shown}\n {gutter} | {before}^")?;
+            write!(
+                f,
+                "\n {gutter} |\n {number} | {shown}\n {gutter} | {before}^"
+            )?;
         }
         Ok(())
     }

@@ -48,8 +48,7 @@ pub fn parse(
         strict_booleans: true,
         with_snippet: false,
     };
-    read(text, options.with_properties(environment))
-        .map_err(|error| error.quoting(name, text))
+    read(text, options.with_properties(environment)).map_err(|error| error.quoting(name, text))
 }
 
 fn read(text: &str, options: Options) -> Result<Plan, SettingsError> {

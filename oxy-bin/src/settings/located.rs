@@ -20,7 +20,11 @@ pub struct Located<T> {
 
 impl<T> From<T> for Located<T> {
     fn from(value: T) -> Self {
-        Self { value, line: 0, column: 0 }
+        Self {
+            value,
+            line: 0,
+            column: 0,
+        }
     }
 }
 
@@ -34,8 +38,14 @@ impl<T> Deref for Located<T> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Located<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let Spanned { value, referenced, .. } = Spanned::deserialize(from)?;
-        Ok(Self { value, line: referenced.line(), column: referenced.column() })
+        let Spanned {
+            value, referenced, ..
+        } = Spanned::deserialize(from)?;
+        Ok(Self {
+            value,
+            line: referenced.line(),
+            column: referenced.column(),
+        })
     }
 }
 

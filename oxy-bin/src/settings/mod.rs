@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use oxy_core::offramp::{DialOptions, EgressPolicy};
-use oxy_core::onramp::StreamOptions;
+use oxy_core::onramp::{StreamOptions, UdpOptions};
 use oxy_core::relay::RelayOptions;
 use oxy_core::resolve::ResolveOptions;
 use oxy_core::settings::Span;
@@ -27,6 +27,7 @@ pub use address::{Listen, To};
 pub use error::SettingsError;
 pub use load::{load, parse};
 pub use located::Located;
+pub(crate) use plan::ADMIN;
 pub use plan::{Kind, Listener, Plan};
 
 /// The settings that `oxy` runs on when it is given none.
@@ -149,9 +150,12 @@ pub struct ListenerSettings {
     /// Relay UDP datagrams.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub udp: Option<RelaySettings>,
-    /// How connections are taken in.
+    /// How connections are taken in. Not with `udp`.
     #[serde(default)]
-    pub stream: StreamOptions,
+    pub stream: Option<StreamOptions>,
+    /// How sessions of datagrams are taken in. Only with `udp`.
+    #[serde(default)]
+    pub datagram: Option<UdpOptions>,
     /// How streams and datagrams are relayed, those in tunnels too.
     #[serde(default)]
     pub relay: RelayOptions,

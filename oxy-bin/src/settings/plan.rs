@@ -4,13 +4,14 @@ use std::collections::HashSet;
 
 use oxy_core::Target;
 use oxy_core::offramp::{DialOptions, EgressPolicy};
-use oxy_core::onramp::{ListenAddr, StreamOptions};
+use oxy_core::onramp::{ListenAddr, StreamOptions, UdpOptions};
 use oxy_core::relay::RelayOptions;
 use oxy_core::resolve::ResolveOptions;
 use oxy_http::HttpOptions;
 
 use super::{
-    AccessLogSettings, HttpSettings, ListenerSettings, Located, RelaySettings, Settings, SettingsError, To,
+    AccessLogSettings, HttpSettings, ListenerSettings, Located, RelaySettings, Settings,
+    SettingsError, To,
 };
 
 /// What is to be run: nothing in it is left to check.
@@ -41,6 +42,8 @@ pub struct Listener {
     pub kind: Kind,
     /// How connections are taken in.
     pub stream: StreamOptions,
+    /// How sessions of datagrams are taken in.
+    pub datagram: UdpOptions,
     /// How streams and datagrams are relayed.
     pub relay: RelayOptions,
     /// Which addresses may be dialled.
@@ -70,14 +73,24 @@ impl Plan {
     pub fn of(settings: Settings) -> Result<Self, SettingsError> {
         if settings.listeners.is_empty() {
             return Err(SettingsError::at(
-                &Located { value: (), line: 1, column: 1 },
+                &Located {
+                    value: (),
+                    line: 1,
+                    column: 1,
+                },
                 "there is nothing to listen on: `listeners` is empty",
             ));
         }
         let mut names = HashSet::from([ADMIN.to_owned()]);
+        let admin = settings.admin.map(|admin| admin.listen.0);
+        let mut taken: HashSet<_> = admin.iter().cloned().filter(is_fixed).collect();
         let mut listeners = Vec::new();
         for (index, settings) in settings.listeners.into_iter().enumerate() {
-            let place = Located { value: (), line: settings.line, column: settings.column };
+            let place = Located {
+                value: (),
+                line: settings.line,
+                column: settings.column,
+            };
             let wrong = |message: String| SettingsError::at(&place, message);
             let mut listener = Listener::of(settings.value).map_err(wrong)?;
             if listener.name.is_empty() {
@@ -94,12 +107,17 @@ impl Plan {
                 };
                 return Err(SettingsError::at(&place, message));
             }
+            for address in listener.listen.iter().filter(|address| is_fixed(address)) {
+                if !taken.insert(address.clone()) {
+                    return Err(wrong(format!("`{address}` is listened on twice")));
+                }
+            }
             listeners.push(listener);
         }
         Ok(Self {
             workers: settings.workers.map(Into::into),
             drain_timeout: settings.drain_timeout,
-            admin: settings.admin.map(|admin| admin.listen.0),
+            admin,
             access_log: settings.access_log,
             listeners,
         })
@@ -130,20 +148,44 @@ impl Kind {
 
 impl Listener {
     fn of(settings: ListenerSettings) -> Result<Self, String> {
-        let ListenerSettings { name, listen, http, tcp, udp, stream, relay, egress, dial, resolve } = settings;
+        let ListenerSettings {
+            name,
+            listen,
+            http,
+            tcp,
+            udp,
+            stream,
+            datagram,
+            relay,
+            egress,
+            dial,
+            resolve,
+        } = settings;
         let datagrams = udp.is_some();
+        match (datagrams, &stream, &datagram) {
+            (true, Some(_), _) => {
+                return Err("`stream` is not for `udp`; that has `datagram`".into());
+            }
+            (false, _, Some(_)) => return Err("`datagram` is for `udp` only".into()),
+            _ => {}
+        }
         let kind = match (http, tcp, udp) {
             (Some(http), None, None) => http_kind(http)?,
             (None, Some(RelaySettings { to }), None) => Kind::Relay(streams(to)?),
-            (None, None, Some(RelaySettings { to })) => {
-                Kind::Relay(some(to)?.into_iter().map(over_udp).collect::<Result<_, _>>()?)
-            }
+            (None, None, Some(RelaySettings { to })) => Kind::Relay(
+                some(to)?
+                    .into_iter()
+                    .map(over_udp)
+                    .collect::<Result<_, _>>()?,
+            ),
             _ => return Err("a listener has exactly one of `http`, `tcp` and `udp`".into()),
         };
         if listen.is_empty() {
             return Err("`listen` names no address".into());
         }
-        let listen = listen.into_iter().map(|listen| listening(listen.0, datagrams));
+        let listen = listen
+            .into_iter()
+            .map(|listen| listening(listen.0, datagrams));
         let egress = egress.unwrap_or_else(|| match kind {
             Kind::Forward(_) => EgressPolicy::default(),
             Kind::Reverse(..) | Kind::Relay(_) => EgressPolicy::open(),
@@ -152,7 +194,8 @@ impl Listener {
             name: name.unwrap_or_default(),
             listen: listen.collect::<Result<_, _>>()?,
             kind,
-            stream,
+            stream: stream.unwrap_or_default(),
+            datagram: datagram.unwrap_or_default(),
             relay,
             egress,
             dial,
@@ -161,7 +204,18 @@ impl Listener {
     }
 }
 
-fn http_kind(HttpSettings { to, forward, options }: HttpSettings) -> Result<Kind, String> {
+/// Whether two of it are the same place: port 0 is a different port each time.
+fn is_fixed(address: &ListenAddr) -> bool {
+    address.socket_addr().is_none_or(|at| at.port() != 0)
+}
+
+fn http_kind(
+    HttpSettings {
+        to,
+        forward,
+        options,
+    }: HttpSettings,
+) -> Result<Kind, String> {
     match (forward, to.is_empty()) {
         (true, false) => Err("`http` has either `to` or `forward`".into()),
         (true, true) => Ok(Kind::Forward(Box::new(options))),
@@ -180,7 +234,10 @@ fn some(to: Vec<To>) -> Result<Vec<To>, String> {
 }
 
 fn streams(to: Vec<To>) -> Result<Vec<To>, String> {
-    match to.iter().find(|to| matches!(to, To::Target(Target::Udp { .. }))) {
+    match to
+        .iter()
+        .find(|to| matches!(to, To::Target(Target::Udp { .. })))
+    {
         Some(to) => Err(format!("`{to}`: streams do not go to UDP")),
         None => some(to),
     }
