@@ -135,6 +135,30 @@ impl Quantity for Bytes {
     }
 }
 
+/// Permissions of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Permissions(u32);
+
+impl Quantity for Permissions {
+    const EXPECTED: &'static str = "permissions like 0o660";
+    const NAME: &'static str = "Permissions";
+
+    fn read(text: &str) -> Option<Self> {
+        let digits = text.trim().strip_prefix("0o")?;
+        Self::whole(u64::from_str_radix(digits, 8).ok()?)
+    }
+
+    fn whole(number: u64) -> Option<Self> {
+        // More than these bits is most likely an octal number that was written as a decimal one.
+        let bits = u32::try_from(number).ok()?;
+        (bits <= 0o777).then_some(Self(bits))
+    }
+
+    fn write(&self) -> String {
+        format!("0o{:03o}", self.0)
+    }
+}
+
 /// The integers that a size may be kept in.
 pub trait Whole: TryFrom<u64> + TryInto<u64> + Copy {}
 impl<T: TryFrom<u64> + TryInto<u64> + Copy> Whole for T {}
@@ -230,6 +254,37 @@ impl JsonSchema for Size {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         schema::<Bytes>()
+    }
+}
+
+/// Permissions of a file, as `0o660`.
+#[derive(Debug)]
+pub struct Mode;
+
+impl Mode {
+    /// For serde.
+    pub fn serialize<S: Serializer>(value: &u32, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&Permissions(*value).write())
+    }
+
+    /// For serde.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+        let Permissions(bits) = from.deserialize_any(Reader(PhantomData))?;
+        Ok(bits)
+    }
+}
+
+impl JsonSchema for Mode {
+    fn schema_name() -> Cow<'static, str> {
+        Permissions::NAME.into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schema::<Permissions>()
     }
 }
 
@@ -400,6 +455,15 @@ mod tests {
         for bad in ["", "KiB", "1.5MiB", "1 zebra", "-1", "99999999999999TiB"] {
             assert_eq!(Bytes::read(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn permissions_are_octal() {
+        assert_eq!(Permissions::read("0o660"), Some(Permissions(0o660)));
+        assert_eq!(Permissions::whole(0o640), Some(Permissions(0o640)));
+        assert_eq!(Permissions(0o7).write(), "0o007");
+        assert_eq!(Permissions::whole(660), None);
+        assert_eq!(Permissions::read("660"), None);
     }
 
     #[test]

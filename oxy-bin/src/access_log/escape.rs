@@ -13,12 +13,12 @@ impl fmt::Display for Escaped<'_> {
         if self.0.bytes().all(is_plain) {
             return f.write_str(self.0);
         }
-        self.0
-            .chars()
-            .try_for_each(|c| match u8::try_from(c).is_ok_and(is_plain) {
-                true => f.write_char(c),
-                false => c.escape_default().try_for_each(|c| f.write_char(c)),
-            })
+        self.0.chars().try_for_each(|c| {
+            if u8::try_from(c).is_ok_and(is_plain) {
+                return f.write_char(c);
+            }
+            c.escape_default().try_for_each(|c| f.write_char(c))
+        })
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) enum Exit {
 }
 
 impl Exit {
-    pub(super) fn settings(error: SettingsError) -> Self {
+    pub(super) fn settings(error: &SettingsError) -> Self {
         complain(&error.to_string());
         Self::Settings
     }

@@ -25,7 +25,7 @@ pub fn main() -> ExitCode {
 fn act(cli: Cli) -> Result<Exit, Exit> {
     match cli.command {
         None => {
-            let plan = settings::parse("defaults", DEFAULTS, std::collections::HashMap::new());
+            let plan = settings::parse("defaults", DEFAULTS, []);
             run(plan, Greeting::Tour)
         }
         Some(Command::Run { config }) => run(settings::load(&config), Greeting::Addresses),
@@ -45,7 +45,7 @@ fn act(cli: Cli) -> Result<Exit, Exit> {
 }
 
 fn run(plan: Result<Plan, SettingsError>, greeting: Greeting) -> Result<Exit, Exit> {
-    let plan = plan.map_err(Exit::settings)?;
+    let plan = plan.map_err(|error| Exit::settings(&error))?;
     log_to_stderr();
     match serve::run(plan, greeting) {
         Ok(()) => Ok(Exit::Done),
@@ -54,7 +54,7 @@ fn run(plan: Result<Plan, SettingsError>, greeting: Greeting) -> Result<Exit, Ex
 }
 
 fn check(config: &Path) -> Result<Exit, Exit> {
-    let plan = settings::load(config).map_err(Exit::settings)?;
+    let plan = settings::load(config).map_err(|error| Exit::settings(&error))?;
     let listeners = plan.listeners.len();
     exit::print(&format!(
         "{}: fine, {listeners} listeners\n",

@@ -300,27 +300,27 @@ fn exchanges(page: &mut Page, listeners: &[Arc<Books>]) {
         http(),
         |shard| &shard.exchange_errors,
     );
-    let counters: [(_, _, fn(&Shard) -> &AtomicU64); 3] = [
-        (
-            "oxy_http_upstream_requests_total",
-            "Requests that were meant for an upstream.",
-            |s| &s.upstream,
-        ),
-        (
-            "oxy_http_upstream_reused_total",
-            "Requests that went by a connection which had been used before.",
-            |s| &s.reused,
-        ),
-        ("oxy_http_retries_total", "Tries after the first.", |s| {
-            &s.retries
-        }),
-    ];
-    for (name, help, of) in counters {
+    let mut counter = |name: &str, help: &str, of: fn(&Shard) -> &AtomicU64| {
         page.family(name, "counter", help);
         for books in http() {
             page.sample(name, &[("listener", &books.name)], books.sum(of));
         }
-    }
+    };
+    counter(
+        "oxy_http_upstream_requests_total",
+        "Requests that were meant for an upstream.",
+        |shard| &shard.upstream,
+    );
+    counter(
+        "oxy_http_upstream_reused_total",
+        "Requests that went by a connection which had been used before.",
+        |shard| &shard.reused,
+    );
+    counter(
+        "oxy_http_retries_total",
+        "Tries after the first.",
+        |shard| &shard.retries,
+    );
 }
 
 fn durations(page: &mut Page, books: &Books) {

@@ -35,7 +35,6 @@ impl Process {
             Some(self.started),
         );
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
-        #[expect(clippy::cast_lossless, reason = "the types differ between systems")]
         let cpu = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
         gauge(
             "process_cpu_seconds_total",

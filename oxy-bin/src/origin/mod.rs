@@ -67,7 +67,7 @@ impl HttpHooks for Origin {
                 plain(StatusCode::METHOD_NOT_ALLOWED)
             }
             ("", None) => text(WELCOME.into()),
-            ("bytes", Some(Ok(count @ ..=BYTES_MAX))) => Response::new(Body::wrap(Filler(count))),
+            ("bytes", Some(Ok(count @ ..=BYTES_MAX))) => bytes(Body::wrap(Filler(count))),
             ("delay", Some(Ok(millis @ ..=DELAY_MAX))) => {
                 tokio::time::sleep(Duration::from_millis(millis)).await;
                 text(format!("{millis} ms later\n"))
@@ -83,11 +83,10 @@ impl HttpHooks for Origin {
 fn echo(req: &mut Req) -> Response<Body> {
     let body = req.body_only();
     if !body.is_done() {
-        let body = body.take();
-        let mut response = Response::new(body);
-        let kind = req.headers().get(CONTENT_TYPE).cloned();
-        let kind = kind.unwrap_or(HeaderValue::from_static("application/octet-stream"));
-        response.headers_mut().insert(CONTENT_TYPE, kind);
+        let mut response = bytes(body.take());
+        if let Some(kind) = req.headers().get(CONTENT_TYPE) {
+            response.headers_mut().insert(CONTENT_TYPE, kind.clone());
+        }
         return response;
     }
     let mut head = format!("{} {} {:?}\n", req.method(), req.uri(), req.version());
@@ -112,6 +111,13 @@ fn status(code: u64) -> Response<Body> {
 
 fn plain(status: StatusCode) -> Response<Body> {
     respond::plain(status)
+}
+
+fn bytes(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    let kind = HeaderValue::from_static("application/octet-stream");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
 }
 
 fn text(text: String) -> Response<Body> {

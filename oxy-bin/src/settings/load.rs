@@ -31,7 +31,7 @@ pub fn load(path: &Path) -> Result<Plan, SettingsError> {
         .map_err(failed)?;
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    parse(&name, &text, environment.collect())
+    parse(&name, &text, environment)
 }
 
 /// Reads `text`, of the file `name`. In it `${VAR}` and `${VAR:-DEFAULT}` stand for what `environment` has; `$$` for a
@@ -41,14 +41,18 @@ pub fn load(path: &Path) -> Result<Plan, SettingsError> {
 pub fn parse(
     name: &str,
     text: &str,
-    environment: HashMap<String, String>,
+    environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Plan, SettingsError> {
     let options = serde_saphyr::options! {
         duplicate_keys: DuplicateKeyPolicy::Error,
         strict_booleans: true,
         with_snippet: false,
     };
-    read(text, options.with_properties(environment)).map_err(|error| error.quoting(name, text))
+    read(
+        text,
+        options.with_properties(environment.into_iter().collect::<HashMap<_, _>>()),
+    )
+    .map_err(|error| error.quoting(name, text))
 }
 
 fn read(text: &str, options: Options) -> Result<Plan, SettingsError> {

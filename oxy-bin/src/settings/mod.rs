@@ -69,6 +69,7 @@ impl Default for Settings {
 pub struct AdminSettings {
     /// Where it listens: `IP:PORT`, `:PORT` or `unix:PATH`. Whoever reaches it sees who talks to whom, so that it
     /// belongs on loopback or a private network.
+    #[schemars(example = "127.0.0.1:9901")]
     pub listen: Listen,
 }
 
@@ -140,6 +141,7 @@ pub struct ListenerSettings {
     #[serde(default)]
     pub name: Option<String>,
     /// Where it listens: `IP:PORT`, `:PORT` (all addresses), or `unix:PATH` for streams; port 0 is any free one.
+    #[schemars(example = ["127.0.0.1:8080"])]
     pub listen: Vec<Listen>,
     /// Serve HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -189,5 +191,6 @@ pub struct HttpSettings {
 #[serde(deny_unknown_fields)]
 pub struct RelaySettings {
     /// The targets, by turns: `HOST:PORT`, or `unix:PATH` for streams.
+    #[schemars(example = ["127.0.0.1:9000"])]
     pub to: Vec<To>,
 }

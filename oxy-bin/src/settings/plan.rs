@@ -83,7 +83,7 @@ impl Plan {
         }
         let mut names = HashSet::from([ADMIN.to_owned()]);
         let admin = settings.admin.map(|admin| admin.listen.0);
-        let mut taken: HashSet<_> = admin.iter().cloned().filter(is_fixed).collect();
+        let mut taken: HashSet<_> = admin.clone().into_iter().filter(is_fixed).collect();
         let mut listeners = Vec::new();
         for (index, settings) in settings.listeners.into_iter().enumerate() {
             let place = Located {

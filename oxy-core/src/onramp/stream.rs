@@ -41,6 +41,7 @@ pub struct StreamOptions {
     /// possible.
     pub fastopen: u32,
     /// Permissions of a Unix socket's file. Default: 0o660, owner and group.
+    #[cfg_attr(feature = "settings", serde(with = "crate::settings::Mode"))]
     pub mode: u32,
 }
 
