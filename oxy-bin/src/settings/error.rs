@@ -45,24 +45,50 @@ impl SettingsError {
     /// Names the file, and quotes the line.
     pub(super) fn quoting(mut self, file: &str, text: &str) -> Self {
         self.file = file.into();
-        self.excerpt = usize::try_from(self.line)
-            .ok()
-            .and_then(|line| text.lines().nth(line.checked_sub(1)?))
-            .map(str::to_owned);
+        self.excerpt = line_of(text, self.line).map(str::to_owned);
         self
     }
 
-    pub(super) fn of(error: &YamlError) -> Self {
+    /// What the parser says of `text`.
+    pub(super) fn of(error: &YamlError, text: &str) -> Self {
         let error = error.without_snippet();
-        let (line, column) = error
+        let (line, mut column) = error
             .location()
             .map_or((0, 0), |place| (place.line(), place.column()));
+        let is_of_a_value = matches!(
+            error,
+            YamlError::SerdeInvalidType { .. } | YamlError::SerdeInvalidValue { .. }
+        );
+        if let (true, Some(text)) = (is_of_a_value, line_of(text, line)) {
+            column += value_after_key(text, column);
+        }
         Self {
             line,
             column,
             ..Self::whole("", message(error))
         }
     }
+}
+
+fn line_of(text: &str, line: u64) -> Option<&str> {
+    text.lines()
+        .nth(usize::try_from(line).ok()?.checked_sub(1)?)
+}
+
+/// How far behind `column` of `line` the value starts whose key is there; 0 where no key is, or its value is on another
+/// line. The parser only knows of keys.
+fn value_after_key(line: &str, column: u64) -> u64 {
+    let start = usize::try_from(column).unwrap_or(1).saturating_sub(1);
+    let from: String = line.chars().skip(start).collect();
+    let Some((key, behind)) = from.split_once(':') else {
+        return 0;
+    };
+    let value = behind.trim_start();
+    let is_key = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if !is_key || value.len() == behind.len() || value.is_empty() || value.starts_with('#') {
+        return 0;
+    }
+    (from.len() - value.len()) as u64
 }
 
 /// The error in our words where serde's can be bettered.
@@ -74,7 +100,16 @@ fn message(error: &YamlError) -> String {
         YamlError::SerdeUnknownVariant {
             variant, expected, ..
         } => unknown("value", variant, expected, "values here"),
-        YamlError::UnresolvedProperty { name, .. } => format!(
+        YamlError::PropertyRequiredButUnset { name, message, .. }
+        | YamlError::PropertyRequiredButEmpty { name, message, .. }
+            if !message.is_empty() =>
+        {
+            format!("{name}: {}", message.escape_debug())
+        }
+        YamlError::PropertyRequiredButEmpty { name, .. } => {
+            format!("the environment's variable {name} is empty")
+        }
+        YamlError::PropertyRequiredButUnset { name, .. } => format!(
             "the environment has no variable {name}; ${{{name}:-DEFAULT}} would give it a default"
         ),
         YamlError::InvalidPropertyName { name, .. } => {
@@ -139,6 +174,22 @@ impl std::error::Error for SettingsError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_found_behind_their_keys() {
+        for (line, column, distance) in [
+            ("drain_timeout: soon", 1, 15),
+            ("    stream: {keepalive:   x}", 14, 13),
+            ("  - 'a: b'", 5, 0),
+            ("key:", 1, 0),
+            ("key: # comment", 1, 0),
+            ("key:value", 1, 0),
+            ("value", 1, 0),
+            ("", 1, 0),
+        ] {
+            assert_eq!(value_after_key(line, column), distance, "{line}");
+        }
+    }
 
     #[test]
     fn what_was_meant_is_found() {

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
 
-use serde_saphyr::{DuplicateKeyPolicy, Options};
+use serde_saphyr::{DuplicateKeyPolicy, Options, PropertySyntax};
 
+use super::environment::Marked;
 use super::{Plan, Settings, SettingsError};
 
 /// Settings are written by hand: more than this is another file.
@@ -43,20 +44,24 @@ pub fn parse(
     text: &str,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Plan, SettingsError> {
-    let options = serde_saphyr::options! {
+    let mut options = serde_saphyr::options! {
         duplicate_keys: DuplicateKeyPolicy::Error,
         strict_booleans: true,
         with_snippet: false,
     };
-    read(
-        text,
-        options.with_properties(environment.into_iter().collect::<HashMap<_, _>>()),
-    )
-    .map_err(|error| error.quoting(name, text))
+    options.property_syntax = PropertySyntax::DockerCompose;
+    let options = options.with_properties(environment.into_iter().collect::<HashMap<_, _>>());
+    read(text, options).map_err(|error| error.quoting(name, text))
 }
 
 fn read(text: &str, options: Options) -> Result<Plan, SettingsError> {
-    let settings: Settings =
-        serde_saphyr::from_str_with_options(text, options).map_err(|e| SettingsError::of(&e))?;
-    Plan::of(settings)
+    let marked = Marked::of(text);
+    let original = |error: SettingsError| SettingsError {
+        column: marked.column(error.line, error.column),
+        message: Marked::message(&error.message),
+        ..error
+    };
+    let settings: Settings = serde_saphyr::from_str_with_options(&marked.text, options)
+        .map_err(|error| original(SettingsError::of(&error, &marked.text)))?;
+    Plan::of(settings).map_err(original)
 }

@@ -4,6 +4,7 @@
 //! [`Settings`], and [`Plan`] is what they come to once everything has been checked.
 
 mod address;
+mod environment;
 mod error;
 mod load;
 mod located;
