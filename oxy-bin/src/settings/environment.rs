@@ -29,9 +29,9 @@ impl Marked {
         while let Some(dollar) = rest.find('$') {
             let (before, from) = rest.split_at(dollar);
             marker.copy(before);
-            rest = if from.starts_with("$$") {
+            rest = if let Some(behind) = from.strip_prefix("$$") {
                 marker.copy("$$");
-                &from[2..]
+                behind
             } else if let Some(name) = from.strip_prefix("${") {
                 let end = name
                     .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')

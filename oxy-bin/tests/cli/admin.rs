@@ -1,4 +1,5 @@
 //! `/metrics`, `/healthz` and `/flows`.
+#![expect(clippy::float_cmp, reason = "counters are whole numbers")]
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -24,7 +25,7 @@ fn metrics(at: SocketAddr) -> BTreeMap<String, f64> {
     let mut family = String::new();
     for line in page.body.lines() {
         if let Some(help) = line.strip_prefix("# HELP ") {
-            family = help.split(' ').next().unwrap().to_owned();
+            family = help.split(' ').next().unwrap().into();
             assert!(help.len() > family.len() + 1, "{line}");
         } else if let Some(kind) = line.strip_prefix("# TYPE ") {
             let (name, kind) = kind.split_once(' ').unwrap();

@@ -125,5 +125,7 @@ fn echo_streams_both_ways_at_once() {
     let mut rest = String::new();
     stream.read_to_string(&mut rest).unwrap();
     assert!(rest.contains("second"), "{rest}");
+    // A connection that stays open on this side is waited for when the proxy goes away.
+    drop(stream);
     oxy.stop();
 }
