@@ -42,6 +42,8 @@ struct Exchange<'a> {
     version: &'static str,
     #[serde(rename = "http.response.status_code")]
     status: u16,
+    #[serde(rename = "http.request.body.size")]
+    received: u64,
     #[serde(rename = "http.response.body.size")]
     sent: u64,
     /// In seconds.
@@ -99,6 +101,7 @@ pub(super) fn exchange(now: SystemTime, info: &FlowInfo, summary: &ExchangeSumma
             _ => "1.1",
         },
         status: summary.status,
+        received: summary.received,
         sent: summary.sent,
         duration: summary.took.as_secs_f64(),
         first_byte: summary.first_byte.map(|first| first.as_secs_f64()),

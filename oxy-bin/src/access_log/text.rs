@@ -1,6 +1,6 @@
 //! Lines for people.
 
-use std::fmt::{Arguments, Display};
+use std::fmt::{self, Arguments, Display, Formatter};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::time::SystemTime;
@@ -21,15 +21,16 @@ pub(super) fn exchange(now: SystemTime, info: &FlowInfo, summary: &ExchangeSumma
     let path = clipped(path(summary.target), PATH_MAX);
     let host = clipped(host(summary.host), HOST_MAX);
     line.add(format_args!(
-        "{} {} {} \"{} {} {:?}\" host=\"{}\" status={} sent={} took={:.6}",
+        "{} {} {} \"{} {} {:?}\" host=\"{}\" status={} received={} sent={} took={:.6}",
         Stamp(now),
         Escaped(&info.listener),
-        peer(info.peer),
+        Peer(info.peer),
         Escaped(method),
         Escaped(path),
         summary.version,
         Escaped(host),
         summary.status,
+        summary.received,
         summary.sent,
         summary.took.as_secs_f64(),
     ));
@@ -56,7 +57,7 @@ pub(super) fn flow(now: SystemTime, summary: &Summary) -> Vec<u8> {
         "{} {} {} {} received={} sent={} lived={:.6}",
         Stamp(now),
         Escaped(&info.listener),
-        peer(info.peer),
+        Peer(info.peer),
         info.layer,
         summary.received,
         summary.sent,
@@ -71,8 +72,16 @@ pub(super) fn flow(now: SystemTime, summary: &Summary) -> Vec<u8> {
     line.end()
 }
 
-fn peer(peer: Option<SocketAddr>) -> String {
-    peer.map_or_else(|| "-".into(), |peer| peer.to_string())
+/// An address, or a dash for what has none.
+struct Peer(Option<SocketAddr>);
+
+impl Display for Peer {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(peer) => peer.fmt(f),
+            None => f.write_str("-"),
+        }
+    }
 }
 
 struct Line(Vec<u8>);

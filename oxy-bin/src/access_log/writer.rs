@@ -13,6 +13,10 @@ use super::Counts;
 /// How much is written at a time when lines come faster than they can be written one by one.
 const BATCH: usize = 64 * 1024;
 
+/// How long the writer lets lines come together. While it sleeps, a worker that logs need not wake it up, which costs more
+/// than all the rest of logging; the queue has room for what comes meanwhile.
+const GATHERING: Duration = Duration::from_millis(5);
+
 /// How long the end of the process waits for lines that are still to be written: whatever reads them may have stopped.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -49,22 +53,25 @@ impl Writer {
 
 fn write(lines: &Receiver<Vec<u8>>, mut out: Box<dyn Write + Send>, counts: &Counts) {
     let mut batch = Vec::with_capacity(BATCH);
-    while let Ok(line) = lines.recv() {
-        batch.extend_from_slice(&line);
-        let mut count = 1;
-        while batch.len() < BATCH
-            && let Ok(line) = lines.try_recv()
-        {
+    while let Ok(first) = lines.recv() {
+        std::thread::sleep(GATHERING);
+        let (mut next, mut count) = (Some(first), 0);
+        while let Some(line) = next {
             batch.extend_from_slice(&line);
             count += 1;
+            next = lines.try_recv().ok();
+            if next.is_some() && batch.len() < BATCH {
+                continue;
+            }
+            let counter = match out.write_all(&batch).and_then(|()| out.flush()) {
+                Ok(()) => &counts.written,
+                // A full disk or a closed pipe may get better; the proxy goes on without its log meanwhile.
+                Err(_) => &counts.dropped,
+            };
+            counter.fetch_add(count, Relaxed);
+            count = 0;
+            batch.clear();
         }
-        let counter = match out.write_all(&batch).and_then(|()| out.flush()) {
-            Ok(()) => &counts.written,
-            // A full disk or a closed pipe may get better; the proxy goes on without its log meanwhile.
-            Err(_) => &counts.dropped,
-        };
-        counter.fetch_add(count, Relaxed);
-        batch.clear();
     }
 }
 

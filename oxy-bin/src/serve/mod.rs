@@ -1,5 +1,6 @@
 //! From a plan to proxies that run.
 
+mod descriptors;
 mod greeting;
 mod signals;
 mod vacant;
@@ -22,6 +23,7 @@ use watch::Watch;
 /// Runs `plan` until a signal.
 pub(crate) fn run(plan: Plan, greeting: Greeting) -> Result<()> {
     let signals = Signals::catch()?;
+    descriptors::raise_limit();
     let listening = plan.listeners.iter().flat_map(|listener| &listener.listen);
     for address in listening.chain(&plan.admin) {
         vacant::check(address)?;

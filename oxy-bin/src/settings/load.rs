@@ -65,3 +65,83 @@ fn read(text: &str, options: Options) -> Result<Plan, SettingsError> {
         .map_err(|error| original(SettingsError::of(&error, &marked.text)))?;
     Plan::of(settings).map_err(original)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use oxy_core::offramp::EgressPolicy;
+
+    use super::super::{DEFAULTS, Kind, LogFormat};
+    use super::*;
+
+    fn read(text: &str) -> Result<Plan, SettingsError> {
+        parse(
+            "test",
+            text,
+            [("A".into(), "7".into()), ("E".into(), String::new())],
+        )
+    }
+
+    #[test]
+    fn the_defaults_are_a_tour() {
+        let plan = read(DEFAULTS).unwrap();
+        assert_eq!(plan.access_log.format, LogFormat::Text);
+        assert!(plan.needs_builtin());
+        let names: Vec<_> = plan.listeners.iter().map(|l| l.name.as_str()).collect();
+        assert_eq!(names, ["reverse", "forward"]);
+    }
+
+    #[test]
+    fn what_is_not_said_is_as_the_crates_have_it() {
+        let plan = read(
+            "
+drain_timeout: 1m30s
+listeners:
+  - {listen: [':0'], http: {to: ['a:1'], options: {head: {max_head: 16KiB}}}}
+  - {listen: [':0'], http: {forward: true}}
+  - {listen: [':0'], http: {forward: true}, egress: {allow_loopback: true}}
+  - {listen: [':0'], tcp: {to: ['a:1']}, relay: {idle: 2h}}
+  - {listen: [':0'], udp: {to: ['a:1']}}
+",
+        )
+        .unwrap();
+        assert_eq!(plan.drain_timeout, Duration::from_secs(90));
+        let names: Vec<_> = plan.listeners.iter().map(|l| l.name.as_str()).collect();
+        assert_eq!(names, ["reverse", "forward", "forward-3", "tcp", "udp"]);
+        let [reverse, forward, inward, tcp, udp] = &plan.listeners[..] else {
+            panic!("{plan:?}");
+        };
+        let Kind::Reverse(_, options) = &reverse.kind else {
+            panic!("{reverse:?}");
+        };
+        let default = oxy_http::HttpOptions::default();
+        assert_eq!(options.head.max_head, 16 * 1024);
+        assert_eq!(options.head.max_fields, default.head.max_fields);
+        assert_eq!(options.timeouts, default.timeouts);
+        assert_eq!(reverse.egress, EgressPolicy::open());
+        assert_eq!(forward.egress, EgressPolicy::default());
+        assert!(inward.egress.allow_loopback && !inward.egress.allow_private);
+        assert_eq!(tcp.relay.idle, Duration::from_secs(7200));
+        assert!(udp.listen[0].to_string().starts_with("udp:"), "{udp:?}");
+    }
+
+    #[test]
+    fn variables_become_whatever_the_setting_is() {
+        let listeners = "listeners: [{listen: [':0'], tcp: {to: ['a:1']}}]\n";
+        for workers in ["${A}", "'${A}'", "\"${A}\"", "${B:-7}", "${E:-7}"] {
+            let plan = read(&format!("workers: {workers}\n{listeners}")).unwrap();
+            assert_eq!(plan.workers, Some(7), "{workers}");
+        }
+        for (workers, message) in [
+            ("${B}", "the environment has no variable B"),
+            ("'${B}'", "the environment has no variable B"),
+            ("${B:?how many}", "B: how many"),
+            ("${1}", "names no environment variable"),
+        ] {
+            let error = read(&format!("workers: {workers}\n{listeners}")).unwrap_err();
+            assert!(error.message.contains(message), "{workers}: {error}");
+            assert_eq!((error.line, error.column), (1, 10), "{workers}: {error}");
+        }
+    }
+}

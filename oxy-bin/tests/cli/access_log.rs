@@ -31,7 +31,10 @@ fn text_has_a_line_for_each_exchange() {
     assert!(words[0].ends_with('Z'), "{line}");
     assert!(words[2].starts_with("127.0.0.1:"), "{line}");
     assert!(line.contains(" \"GET /a/b HTTP/1.1\" "), "{line}");
-    assert!(line.contains(" status=200 sent=5 took=0."), "{line}");
+    assert!(
+        line.contains(" status=200 received=0 sent=5 took=0."),
+        "{line}"
+    );
     assert!(line.contains(&format!(" upstream={origin}")), "{line}");
     assert!(!line.contains("secret"), "{line}");
     oxy.stop();
@@ -100,6 +103,7 @@ fn json_has_an_object_for_each_exchange_in_the_file_that_is_named() {
     assert_eq!(line["url.path"], "/x\\y");
     assert_eq!(line["server.address"], "shop.example:81");
     assert_eq!(line["upstream"], *origin);
+    assert_eq!(line["http.request.body.size"], 0);
     assert_eq!(line["http.response.body.size"], 5);
     assert!(line["duration"].as_f64().unwrap() > 0.0);
     assert!(!text.contains("secret"), "{text}");
