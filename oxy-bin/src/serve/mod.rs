@@ -81,7 +81,7 @@ pub(crate) fn run(plan: Plan, greeting: Greeting) -> Result<()> {
 /// What `listener` is, with `app` for its hooks.
 fn proxy<A>(listener: Listener, app: A, builtin: Option<&Target>) -> Proxy<A>
 where
-    A: FlowHooks<Conn = ()> + HttpHooks + Clone,
+    A: FlowHooks + HttpHooks<A::Conn> + Clone,
 {
     let Listener {
         name,

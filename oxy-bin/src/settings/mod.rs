@@ -46,7 +46,7 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Metrics, health and live flows over HTTP. Default: nowhere.
     pub admin: Option<AdminSettings>,
-    /// A line for each HTTP exchange, and for each flow that carries none.
+    /// A line for each HTTP exchange, and for each flow that carries none; for an HTTP connection only if it broke off.
     pub access_log: AccessLogSettings,
     /// Where flows come in, and what becomes of them.
     pub listeners: Vec<Located<ListenerSettings>>,
