@@ -14,6 +14,8 @@ pub mod proxy;
 pub mod relay;
 pub mod resolve;
 pub mod server;
+#[cfg(feature = "settings")]
+pub mod settings;
 pub mod sniff;
 pub mod summary;
 mod sys;

@@ -8,6 +8,11 @@ use crate::semantics::ForwardPolicy;
 /// How HTTP is served and forwarded.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "settings",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(default, deny_unknown_fields)
+)]
 pub struct HttpOptions {
     /// Bounds on header sections.
     pub head: HeadLimits,
@@ -46,15 +51,22 @@ impl Default for HttpOptions {
 /// Bounds on bodies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "settings",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(default, deny_unknown_fields)
+)]
 pub struct BodyLimits {
     /// Bytes of a request body, after which 413 is answered; 0 is no limit. Default: 0: bodies are streamed, so that a
     /// large one costs no memory; what an origin can take is the origin's to say.
+    #[cfg_attr(feature = "settings", serde(with = "oxy_core::settings::Size"))]
     pub max_request: u64,
     /// Bytes a second that a body must make on average over [`BodyLimits::grace`], either way; 0 is no minimum.
     /// Default: 100: a client on the worst of links is faster, and one that drips bytes to hold resources is not.
     pub min_rate: u64,
     /// How long a body may be slower than [`BodyLimits::min_rate`]. Default: 20 s, so that a pause for a change of
     /// network is no offence.
+    #[cfg_attr(feature = "settings", serde(with = "oxy_core::settings::Span"))]
     pub grace: Duration,
 }
 
@@ -71,19 +83,29 @@ impl Default for BodyLimits {
 /// How long each step may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "settings",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(default, deny_unknown_fields)
+)]
 pub struct Timeouts {
     /// From the first byte of a request's header section to its last. Default: 10 s, against slowloris; a header section
     /// fits in a few packets.
+    #[cfg_attr(feature = "settings", serde(with = "oxy_core::settings::Span"))]
     pub head: Duration,
     /// Silence before a connection's first request, or between two. Default: 75 s, as nginx has it.
+    #[cfg_attr(feature = "settings", serde(with = "oxy_core::settings::Span"))]
     pub idle: Duration,
     /// Silence within a body, on the client's side or the origin's. Default: 60 s.
+    #[cfg_attr(feature = "settings", serde(with = "oxy_core::settings::Span"))]
     pub body: Duration,
     /// From the request's end (or its last byte that could be sent) to the response's header section. Default: 60 s, as
     /// nginx has it.
+    #[cfg_attr(feature = "settings", serde(with = "oxy_core::settings::Span"))]
     pub first_byte: Duration,
     /// How long a connection is read, and what comes thrown away, after a response that ended it, so that the client
     /// reads the response before it sees a reset (RFC 9112 section 9.6). Default: 2 s.
+    #[cfg_attr(feature = "settings", serde(with = "oxy_core::settings::Span"))]
     pub linger: Duration,
 }
 
@@ -102,6 +124,11 @@ impl Default for Timeouts {
 /// Connections to origins that wait to be used again, per worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "settings",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(default, deny_unknown_fields)
+)]
 pub struct PoolOptions {
     /// Idle connections to one target. Default: 128 per worker: as many as a busy worker has requests in flight.
     pub max_idle: usize,
@@ -109,6 +136,7 @@ pub struct PoolOptions {
     pub max_idle_total: usize,
     /// How long a connection may be idle. Default: 50 s: less than the 60 s and more after which common origins close, so
     /// that it is we who close and no request meets a closing connection.
+    #[cfg_attr(feature = "settings", serde(with = "oxy_core::settings::Span"))]
     pub idle: Duration,
     /// How many requests one connection carries; 0 is no limit. Default: 0.
     pub max_requests: u64,
@@ -131,6 +159,11 @@ impl Default for PoolOptions {
 /// 9.2.2) and a replayable body whose reused connection died before a byte of the response came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "settings",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(default, deny_unknown_fields)
+)]
 pub struct RetryOptions {
     /// Tries after the first. Default: 2: a fresh connection, and one more for another address.
     pub max: u32,

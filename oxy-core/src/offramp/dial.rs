@@ -21,9 +21,15 @@ use crate::target::{Host, HostName, UnixPath};
 
 /// How sockets towards a target are opened. What is not set is left to the kernel, and costs no system call.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "settings",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(default, deny_unknown_fields)
+)]
 pub struct DialOptions {
     /// How long all of it may take, resolving included. Default: 10 seconds, in which the kernel sends a SYN four
     /// times (after 0, 1, 3 and 7 seconds).
+    #[cfg_attr(feature = "settings", serde(with = "crate::settings::Span"))]
     pub connect_timeout: Duration,
     /// The times of the race between a name's addresses (RFC 8305).
     pub pace: Pace,
@@ -40,9 +46,11 @@ pub struct DialOptions {
     pub nodelay: bool,
     /// After how long a silence TCP asks whether the peer is still there (`TCP_KEEPIDLE`), in whole seconds.
     /// Default: never, as idle connections are closed by time limits of their own.
+    #[cfg_attr(feature = "settings", serde(with = "crate::settings::MaybeSpan"))]
     pub keepalive: Option<Duration>,
     /// How long sent data may stay unacknowledged until the connection is given up (`TCP_USER_TIMEOUT`, RFC 5482), in
     /// milliseconds. Default: the kernel's, about 15 minutes.
+    #[cfg_attr(feature = "settings", serde(with = "crate::settings::MaybeSpan"))]
     pub user_timeout: Option<Duration>,
     /// TCP Fast Open (RFC 7413), for targets that are given by their address: the connection seems open at once, and
     /// the first bytes go with the SYN. What would have been an error of connecting is then one of the first write
@@ -50,8 +58,10 @@ pub struct DialOptions {
     pub fastopen: bool,
     /// The send buffer, in bytes (`SO_SNDBUF`). Default: the kernel's, which grows with what the path can carry; one
     /// that is set here does not.
+    #[cfg_attr(feature = "settings", serde(with = "crate::settings::MaybeSize"))]
     pub send_buffer: Option<usize>,
     /// The receive buffer, in bytes (`SO_RCVBUF`). Default: as for [`send_buffer`](Self::send_buffer).
+    #[cfg_attr(feature = "settings", serde(with = "crate::settings::MaybeSize"))]
     pub recv_buffer: Option<usize>,
 }
 

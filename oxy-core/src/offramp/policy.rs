@@ -20,6 +20,11 @@ use crate::target::UnixPath;
 /// [`allow`](Self::allow) then permits, and for what is left the special-purpose registries decide (RFC 6890 and
 /// its successors). An IPv6 address that carries an IPv4 one (mapped, NAT64, 6to4, Teredo) must pass with both.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "settings",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(default, deny_unknown_fields)
+)]
 pub struct EgressPolicy {
     /// Permit addresses of private networks: 10/8, 172.16/12 and 192.168/16 (RFC 1918), 100.64/10 (RFC 6598) and
     /// `fc00::/7` (RFC 4193). Metadata services of clouds stay refused. Default: false.

@@ -19,6 +19,11 @@ use crate::{Error, ErrorKind, Result, Side};
 /// How a stream listener treats its connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "settings",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(default, deny_unknown_fields)
+)]
 pub struct StreamOptions {
     /// Connections that wait to be accepted. Default: 4096, the kernel's own bound on most systems.
     pub backlog: u32,
@@ -30,11 +35,13 @@ pub struct StreamOptions {
     pub max_per_source: usize,
     /// Idle time after which the kernel probes whether the peer is still there; none is never. Default: 60 s, which finds
     /// peers that vanished long before an idle time-out of hours would.
+    #[cfg_attr(feature = "settings", serde(with = "crate::settings::MaybeSpan"))]
     pub keepalive: Option<Duration>,
     /// Length of the queue of TCP Fast Open requests (RFC 7413); 0 is off. Default: 0, as replayed first bytes are then
     /// possible.
     pub fastopen: u32,
     /// Permissions of a Unix socket's file. Default: 0o660, owner and group.
+    #[cfg_attr(feature = "settings", serde(with = "crate::settings::Mode"))]
     pub mode: u32,
 }
 

@@ -26,6 +26,11 @@ use crate::{Error, ErrorKind, Result, Side};
 /// ([`crate::relay::RelayOptions::datagram_idle`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "settings",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(default, deny_unknown_fields)
+)]
 pub struct UdpOptions {
     /// Sessions that the listener holds at once; 0 is no limit. Datagrams of further clients are dropped. Default: 16384:
     /// source addresses are easily forged, and each session may hold a socket towards its target.
@@ -35,11 +40,14 @@ pub struct UdpOptions {
     pub max_per_source: usize,
     /// Bytes that may wait in a session for whoever reads it; what comes beyond that is dropped and counted
     /// ([`Meter::dropped`]). Default: 128 KiB, 11 ms at 100 Mbit/s: a queue for bursts, which adds little delay.
+    #[cfg_attr(feature = "settings", serde(with = "crate::settings::Size"))]
     pub queue: usize,
     /// The socket's receive buffer in bytes (`SO_RCVBUF`); none is the system's default. Default: 2 MiB, as one socket
     /// takes the bursts of all clients; the system may give less (`net.core.rmem_max`).
+    #[cfg_attr(feature = "settings", serde(with = "crate::settings::MaybeSize"))]
     pub recv_buffer: Option<usize>,
     /// The socket's send buffer in bytes (`SO_SNDBUF`); none is the system's default. Default: 2 MiB, for the same reason.
+    #[cfg_attr(feature = "settings", serde(with = "crate::settings::MaybeSize"))]
     pub send_buffer: Option<usize>,
 }
 

@@ -15,13 +15,20 @@ use tokio::time::{Instant, sleep_until};
 
 /// The times of the race.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "settings",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(default, deny_unknown_fields)
+)]
 pub struct Pace {
     /// How long IPv4 addresses wait for the IPv6 ones, which have not been answered yet. Default: 50 ms (RFC 8305
     /// section 8, "Resolution Delay").
+    #[cfg_attr(feature = "settings", serde(with = "crate::settings::Span"))]
     pub resolution_delay: Duration,
     /// How long an attempt is alone before the next one is started. Default: 250 ms; taken to be at least 100 ms,
     /// below which a handshake across an ocean would always cost a second connection, and at most 2 s (RFC 8305
     /// section 8, "Connection Attempt Delay").
+    #[cfg_attr(feature = "settings", serde(with = "crate::settings::Span"))]
     pub attempt_delay: Duration,
 }
 

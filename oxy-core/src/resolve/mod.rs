@@ -25,6 +25,11 @@ pub use self::system::SystemLookup;
 
 /// How names are resolved. The defaults are those of [`ResolveOptions::default`].
 #[derive(Clone, Debug)]
+#[cfg_attr(
+    feature = "settings",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(default, deny_unknown_fields)
+)]
 pub struct ResolveOptions {
     /// The servers to ask, over UDP and then TCP. Default: none, which means those of `/etc/resolv.conf`.
     pub nameservers: Vec<SocketAddr>,
@@ -37,10 +42,12 @@ pub struct ResolveOptions {
     /// Default: none.
     pub hosts: HashMap<HostName, Vec<IpAddr>>,
     /// How long one attempt at one server may take. Default: 2 seconds.
+    #[cfg_attr(feature = "settings", serde(with = "crate::settings::Span"))]
     pub timeout: Duration,
     /// How often a query is sent again after a failure. Default: 2.
     pub attempts: usize,
     /// How long a lookup may take with all its attempts. Default: 8 seconds.
+    #[cfg_attr(feature = "settings", serde(with = "crate::settings::Span"))]
     pub deadline: Duration,
     /// Which families are asked for. Default: both.
     pub families: Families,
@@ -48,16 +55,21 @@ pub struct ResolveOptions {
     pub cache_entries: usize,
     /// An answer is kept for at least this long, whatever its TTL. Default: 1 second, so that a TTL of 0 does not
     /// mean a query for each connection.
+    #[cfg_attr(feature = "settings", serde(with = "crate::settings::Span"))]
     pub min_ttl: Duration,
     /// An answer is kept for at most this long. Default: 1 hour.
+    #[cfg_attr(feature = "settings", serde(with = "crate::settings::Span"))]
     pub max_ttl: Duration,
     /// That there is no address is remembered for as long as the zone says (RFC 2308 section 5), but at most this
     /// long. Default: 1 minute.
+    #[cfg_attr(feature = "settings", serde(with = "crate::settings::Span"))]
     pub max_negative_ttl: Duration,
     /// That there was no answer is remembered for this long. Default: 1 second, the least that RFC 9520 section 3.2
     /// asks for.
+    #[cfg_attr(feature = "settings", serde(with = "crate::settings::Span"))]
     pub failure_ttl: Duration,
     /// How long after its TTL an answer may still be used when no server gives a new one (RFC 8767). Default: off.
+    #[cfg_attr(feature = "settings", serde(with = "crate::settings::MaybeSpan"))]
     pub serve_stale: Option<Duration>,
     /// How many lookups may be on their way at a time; further ones fail as overloaded. Default: 256, as each may
     /// need sockets, and clients choose how many names they ask for.
@@ -88,6 +100,11 @@ impl Default for ResolveOptions {
 
 /// Which families of addresses a name is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "settings",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(rename_all = "snake_case")
+)]
 pub enum Families {
     /// IPv6 and IPv4.
     #[default]

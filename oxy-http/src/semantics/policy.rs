@@ -7,6 +7,11 @@ use crate::h1::token;
 
 /// What is added to the messages that pass, and what is not believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "settings",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(default, deny_unknown_fields)
+)]
 pub struct ForwardPolicy {
     /// The name under which the proxy enters itself in Via (RFC 9110 section 7.6.3). `oxy` by default; with none there
     /// is no Via and no loop is found.
@@ -44,6 +49,11 @@ impl Default for ForwardPolicy {
 
 /// What is done with what earlier proxies, or a client, say about where a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "settings",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(rename_all = "snake_case")
+)]
 pub enum Forwarding {
     /// It is passed on untouched, and nothing is added.
     Keep,
@@ -129,3 +139,12 @@ impl ForwardPolicy {
             .is_some_and(|name| name == via.0.as_bytes())
     }
 }
+
+impl fmt::Display for Pseudonym {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(feature = "settings")]
+oxy_core::settings_by_text!(Pseudonym, "Pseudonym", "a name for a proxy");

@@ -1,0 +1,178 @@
+//! A line for each exchange, and for each flow that carries none, written by a thread of its own.
+//!
+//! Workers never wait for it: a line that finds no room in the queue is dropped and counted.
+
+mod escape;
+mod json;
+mod text;
+mod time;
+mod writer;
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::SyncSender;
+use std::time::SystemTime;
+
+use oxy_core::{Error, FlowInfo, Result, Side, Summary};
+use oxy_http::ExchangeSummary;
+
+use crate::settings::{AccessLogSettings, LogFormat, LogPath};
+pub(crate) use writer::Writer;
+
+/// Lines that may wait for the writer: a tenth of a second of what a busy core logs, and a few MiB at most lengths.
+const QUEUE: usize = 8192;
+
+/// Where exchanges and flows are logged. Clones write to the same place.
+#[derive(Clone, Debug)]
+pub(crate) struct AccessLog {
+    format: Format,
+    queue: SyncSender<Vec<u8>>,
+    counts: Arc<Counts>,
+}
+
+/// How lines are written.
+#[derive(Clone, Copy, Debug)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// What became of the lines.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    written: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl Counts {
+    /// Lines that were written.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Relaxed)
+    }
+
+    /// Lines that found no room, or could not be written.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Relaxed)
+    }
+}
+
+impl AccessLog {
+    /// Opens what `settings` name; none if they say that nothing is logged.
+    pub(crate) fn open(settings: &AccessLogSettings) -> Result<Option<(Self, Writer)>> {
+        let format = match settings.format {
+            LogFormat::Off => return Ok(None),
+            LogFormat::Text => Format::Text,
+            LogFormat::Json => Format::Json,
+        };
+        let out: Box<dyn Write + Send> = match &settings.path {
+            LogPath::Stdout => Box::new(io::stdout()),
+            LogPath::Stderr => Box::new(io::stderr()),
+            LogPath::File(path) => {
+                let file = OpenOptions::new().create(true).append(true).open(path);
+                Box::new(file.map_err(|e| {
+                    let named = io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+                    Error::io(Side::Local, named).context("opening the access log")
+                })?)
+            }
+        };
+        let counts = Arc::new(Counts::default());
+        let (queue, writer) = Writer::start(out, QUEUE, counts.clone())?;
+        let log = Self {
+            format,
+            queue,
+            counts,
+        };
+        Ok(Some((log, writer)))
+    }
+
+    /// What became of the lines.
+    pub(crate) fn counts(&self) -> &Arc<Counts> {
+        &self.counts
+    }
+
+    /// Logs an exchange.
+    pub(crate) fn exchange(&self, info: &FlowInfo, summary: &ExchangeSummary<'_>) {
+        let now = SystemTime::now();
+        self.put(match self.format {
+            Format::Text => text::exchange(now, info, summary),
+            Format::Json => json::exchange(now, info, summary),
+        });
+    }
+
+    /// Logs a flow.
+    pub(crate) fn flow(&self, summary: &Summary) {
+        let now = SystemTime::now();
+        self.put(match self.format {
+            Format::Text => text::flow(now, summary),
+            Format::Json => json::flow(now, summary),
+        });
+    }
+
+    fn put(&self, line: Vec<u8>) {
+        if self.queue.try_send(line).is_err() {
+            self.counts.dropped.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// What of the request target is logged: not the query, in which secrets are passed, nor userinfo.
+fn path(target: &str) -> &str {
+    let target = target.split(['?', '#']).next().unwrap_or_default();
+    match target.split_once("://") {
+        Some((_, rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
+        None => target,
+    }
+}
+
+/// The authority without userinfo.
+fn host(authority: &str) -> &str {
+    authority.rsplit('@').next().unwrap_or_default()
+}
+
+/// The start of what a client sent, so that it cannot make the queue large.
+fn clipped(text: &str, max: usize) -> &str {
+    if text.len() <= max {
+        return text;
+    }
+    let end = (0..=max).rev().find(|at| text.is_char_boundary(*at));
+    &text[..end.unwrap_or(0)]
+}
+
+/// The most of a method, a path and an authority that is logged, in bytes.
+const METHOD_MAX: usize = 32;
+const PATH_MAX: usize = 2048;
+const HOST_MAX: usize = 255;
+
+fn side(side: Side) -> &'static str {
+    match side {
+        Side::Down => "client",
+        Side::Up => "upstream",
+        Side::Local => "local",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_secret_is_left_out() {
+        assert_eq!(path("/a/b?token=1"), "/a/b");
+        assert_eq!(path("http://u:p@h/a?x"), "/a");
+        assert_eq!(path("http://h"), "/");
+        assert_eq!(path("http://h?x=/y"), "/");
+        assert_eq!(path("*"), "*");
+        assert_eq!(path("example.com:443"), "example.com:443");
+        assert_eq!(host("u:p@example.com:80"), "example.com:80");
+    }
+
+    #[test]
+    fn long_text_is_clipped_between_characters() {
+        assert_eq!(clipped("abc", 3), "abc");
+        assert_eq!(clipped("abcd", 3), "abc");
+        assert_eq!(clipped("ab\u{e9}", 3), "ab");
+        assert_eq!(clipped("\u{1F600}", 2), "");
+    }
+}
