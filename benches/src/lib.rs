@@ -2,3 +2,5 @@
 //! `benches/`, the micro benches.
 //!
 //! Nothing here is a dependency of the proxy; see `README.md` for how to run it.
+
+pub mod messages;

@@ -2,6 +2,9 @@
 
 mod asked;
 mod attended;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 pub mod body;
 mod books;
 mod date;

@@ -138,7 +138,10 @@ pub fn response_fields<F: Fields, S: Sink>(
             | Known::Http2Settings
             | Known::ContentLength => false,
             Known::Trailer => matches!(framed.framing, Framing::Chunked),
-            Known::ProxyAuthenticate | Known::ProxyAuthenticationInfo => policy.pass_proxy_auth,
+            // For one hop; the last has no business in a response, and is not for others to see either.
+            Known::ProxyAuthenticate
+            | Known::ProxyAuthenticationInfo
+            | Known::ProxyAuthorization => policy.pass_proxy_auth,
             _ => true,
         };
         if passes {

@@ -62,7 +62,7 @@ fn a_plain_response_passes_untouched() {
 #[test]
 fn hop_by_hop_fields_go() {
     let input = "HTTP/1.0 200 OK\r\nConnection: X-A, close\r\nX-A: 1\r\nKeep-Alive: 5\r\nUpgrade: h2c\r\nTrailer: x\r\n\
-                 Proxy-Authenticate: x\r\nContent-Length: 5\r\nDate: d\r\n\r\n";
+                 Proxy-Authenticate: x\r\nProxy-Authorization: y\r\nContent-Length: 5\r\nDate: d\r\n\r\n";
     let hop = ResponseHop {
         date: b"now",
         ..HOP
