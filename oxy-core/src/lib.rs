@@ -1,4 +1,41 @@
-//! The transport-agnostic core of Oxy.
+//! The transport-agnostic core of the Oxy proxy framework: flows of bytes and datagrams, where they come in, what an
+//! application decides about them, and where they go out.
+//!
+//! A [`Proxy`] takes flows in by its listeners ([`onramp`]) and asks the application ([`FlowHooks`]) about each. The
+//! [`Verdict`] is carried out by the [`Engine`]: the flow is relayed to a [`Target`] by an off-ramp ([`offramp`]), lifted to a
+//! protocol that a [`Terminal`] serves, refused, or handed over. What comes out of a flow is a flow again.
+//!
+//! This crate knows no HTTP, TLS or QUIC: those are crates of their own, on top. An L4 proxy needs this one only:
+//!
+//! ```no_run
+//! use oxy_core::{FlowHooks, FlowInfo, Proxy, Result, Summary};
+//!
+//! /// Logs each connection when it is over.
+//! struct Log;
+//!
+//! impl FlowHooks for Log {
+//!     type Conn = ();
+//!
+//!     fn conn(&self, _: &FlowInfo, _: Option<&()>) {}
+//!
+//!     fn on_close(&self, (): &(), summary: &Summary) {
+//!         println!("{} {} bytes", summary.info.id, summary.received + summary.sent);
+//!     }
+//! }
+//!
+//! fn main() -> Result<()> {
+//!     Proxy::new(Log).listen("127.0.0.1:8000").to("127.0.0.1:9000").run()
+//! }
+//! ```
+//!
+//! # What to rely on
+//!
+//! * [`FlowHooks::on_close`] is called exactly once for each flow, whatever ended it, and for a child before its parent.
+//! * Memory per flow is bounded, and an idle flow holds no buffer.
+//! * All futures are `Send` and, where it is not said otherwise, cancel safe. The crate runs on tokio; [`Server`] gives
+//!   each worker thread a runtime of its own, but the parts work on any.
+//! * There is one error type, [`Error`]: its kind, whose side it is on, and whether a retry is safe.
+
 pub mod buffer;
 pub mod carrier;
 pub mod clock;
