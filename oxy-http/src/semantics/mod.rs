@@ -2,9 +2,10 @@
 //!
 //! The rules stand here once. They read fields from a [`fields::Fields`], which is the index of a raw HTTP/1.1 head or
 //! a header map, and write them to a [`fields::Sink`], which is the bytes of the next head or a header map again. The
-//! bytes of a target are never normalised: what an origin makes of `%2e%2e` is for it to say.
+//! bytes of a target are normalised only where the policy says so: what an origin makes of `%2e%2e` is for it to say.
 
 pub mod fields;
+mod normalise;
 pub mod policy;
 pub mod recipient;
 pub mod request;

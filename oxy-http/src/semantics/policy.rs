@@ -18,7 +18,7 @@ pub struct ForwardPolicy {
     pub via: Option<Pseudonym>,
     /// What tells this proxy from all others of the same name: it is appended to `via`, and a request whose Via
     /// already has both is refused with 508. It should not be guessable, or a client could have its requests refused
-    /// elsewhere. None by default: then no loop is found.
+    /// elsewhere. By default each proxy draws one at random when it is built.
     pub instance: Option<Pseudonym>,
     /// What is done with X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host. `Replace` by default: a proxy that
     /// faces the internet cannot believe what its clients say about themselves.
@@ -32,6 +32,10 @@ pub struct ForwardPolicy {
     /// the next proxy only (RFC 9110 section 11.7), so that this is for a proxy which leaves authentication to the one
     /// behind it. Off by default.
     pub pass_proxy_auth: bool,
+    /// Whether an origin is sent the path in its normal form (RFC 3986 section 6.2.2): without dot segments, and without
+    /// escapes that are not needed. Hooks see the path as it came. Off by default: what is signed, or means something to
+    /// one origin only, passes as it is.
+    pub normalise_path: bool,
 }
 
 impl Default for ForwardPolicy {
@@ -43,6 +47,7 @@ impl Default for ForwardPolicy {
             forwarded: Forwarding::Remove,
             preserve_host: true,
             pass_proxy_auth: false,
+            normalise_path: false,
         }
     }
 }

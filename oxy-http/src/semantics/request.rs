@@ -7,6 +7,7 @@ use http::request;
 
 use super::Received;
 use super::fields::{Fields, Indexed, Lines, Mapped, Sink};
+use super::normalise;
 use super::policy::{ForwardPolicy, Forwarding};
 use crate::h1::index::{Framing, RequestIndex, TargetForm};
 use crate::h1::known::Known;
@@ -162,7 +163,7 @@ pub fn forward_request<F: Fields>(
     );
     out.extend_from_slice(head.method);
     out.push(b' ');
-    target(head, hop, out);
+    target(head, hop, policy, out);
     out.extend_from_slice(b" HTTP/1.1\r\n");
     emit(head, hop, policy, Wire::Http1, &mut Lines(out));
     out.extend_from_slice(b"\r\n");
@@ -223,7 +224,12 @@ fn counts_forwards(method: &[u8]) -> bool {
 }
 
 /// RFC 9112 section 3.2: origin-form towards an origin, absolute-form towards a proxy.
-fn target<F: Fields>(head: &RequestHead<'_, F>, hop: &RequestHop<'_>, out: &mut Vec<u8>) {
+fn target<F: Fields>(
+    head: &RequestHead<'_, F>,
+    hop: &RequestHop<'_>,
+    policy: &ForwardPolicy,
+    out: &mut Vec<u8>,
+) {
     if head.form == TargetForm::Authority {
         out.extend_from_slice(head.authority);
         return;
@@ -236,7 +242,7 @@ fn target<F: Fields>(head: &RequestHead<'_, F>, hop: &RequestHop<'_>, out: &mut 
     if hop.to_proxy && !head.authority.is_empty() {
         out.extend_from_slice(if hop.https { b"https://" } else { b"http://" });
         out.extend_from_slice(head.authority);
-        out.extend_from_slice(path);
+        put_path(path, policy, out);
         return;
     }
     if path.is_empty() {
@@ -249,7 +255,15 @@ fn target<F: Fields>(head: &RequestHead<'_, F>, hop: &RequestHop<'_>, out: &mut 
     } else if path[0] != b'/' && path[0] != b'*' {
         out.push(b'/');
     }
-    out.extend_from_slice(path);
+    put_path(path, policy, out);
+}
+
+fn put_path(path: &[u8], policy: &ForwardPolicy, out: &mut Vec<u8>) {
+    if policy.normalise_path {
+        normalise::path(path, out);
+    } else {
+        out.extend_from_slice(path);
+    }
 }
 
 fn emit<F: Fields, S: Sink>(

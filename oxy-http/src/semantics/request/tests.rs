@@ -240,6 +240,21 @@ fn what_the_proxy_adds() {
 }
 
 #[test]
+fn paths_are_normalised_only_if_asked_for() {
+    let input = "GET /a/%2e%2E/%7eb/./c?d=/../ HTTP/1.1\r\nHost: a\r\n\r\n";
+    let line = |policy: &ForwardPolicy| {
+        let (_, out) = forward_with(input, &RequestHop::default(), policy);
+        out.lines().next().unwrap().to_owned()
+    };
+    assert_eq!(line(&plain()), "GET /a/%2e%2E/%7eb/./c?d=/../ HTTP/1.1");
+    let policy = ForwardPolicy {
+        normalise_path: true,
+        ..plain()
+    };
+    assert_eq!(line(&policy), "GET /~b/c?d=/../ HTTP/1.1");
+}
+
+#[test]
 fn loops_and_spent_forwards_are_not_sent_on() {
     let policy = ForwardPolicy {
         instance: "x1".parse().ok(),
