@@ -53,6 +53,7 @@ pub mod resolve;
 pub mod server;
 #[cfg(feature = "settings")]
 pub mod settings;
+pub mod signals;
 pub mod sniff;
 pub mod summary;
 mod sys;
@@ -68,6 +69,7 @@ pub use flow::{Far, Flow, FlowInfo, Layer, Origin};
 pub use hooks::FlowHooks;
 pub use proxy::Proxy;
 pub use server::{Running, Server};
+pub use signals::Signals;
 pub use summary::{Ended, Summary};
 pub use target::{Host, HostName, Target};
 pub use verdict::Verdict;

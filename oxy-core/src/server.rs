@@ -5,13 +5,12 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
-
 use crate::clock;
 use crate::drain::{Drain, Stage};
 use crate::hooks::FlowHooks;
 use crate::onramp::{ListenAddr, Seed};
 use crate::proxy::{Proxy, Service};
+use crate::signals::Signals;
 use crate::worker::Worker;
 use crate::{Error, ErrorKind, Result, Side};
 
@@ -123,10 +122,11 @@ impl Server {
         Ok(running)
     }
 
-    /// Runs until SIGTERM or SIGINT, then drains. A second signal, or the end of the drain's time, cuts what is left: an
-    /// error of kind `Draining` says so.
+    /// Runs until SIGTERM or SIGINT, then drains. A SIGINT during that, or the end of the drain's time, cuts what is left:
+    /// an error of kind `Draining` says so.
     pub fn run(self) -> Result<()> {
-        self.start()?.until_signalled()
+        let signals = Signals::catch()?;
+        signals.serve_until(self.start()?)
     }
 }
 
@@ -158,32 +158,6 @@ impl Running {
         &self.drain
     }
 
-    /// Waits for SIGTERM or SIGINT, then stops. See [`Server::run`].
-    pub fn until_signalled(self) -> Result<()> {
-        let drain = self.drain.clone();
-        signals()?.block_on(async move {
-            let failed = |e| Error::io(Side::Local, e).context("waiting for signals");
-            let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-            let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            tracing::info!("draining");
-            let stopping = tokio::task::spawn_blocking(move || self.stop());
-            tokio::pin!(stopping);
-            loop {
-                tokio::select! {
-                    stopped = &mut stopping => {
-                        return stopped.unwrap_or_else(|e| Err(Error::app(e)));
-                    }
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => drain.abort(),
-                }
-            }
-        })
-    }
-
     /// Stops taking flows in, waits until those that are open have ended, and cuts what is left after the drain's time: an
     /// error of kind `Draining` says that it did. Blocks.
     pub fn stop(mut self) -> Result<()> {
@@ -193,7 +167,7 @@ impl Running {
         let watch = std::thread::spawn({
             let done = done.clone();
             move || {
-                let Ok(runtime) = signals() else { return };
+                let Ok(runtime) = runtime() else { return };
                 runtime.block_on(async {
                     tokio::select! {
                         () = tokio::time::sleep(limit) => drain.abort(),
@@ -232,7 +206,7 @@ impl std::fmt::Debug for Running {
     }
 }
 
-fn signals() -> Result<tokio::runtime::Runtime> {
+fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -246,7 +220,7 @@ fn work(
     shares: Vec<Vec<Seed>>,
     ready: &mpsc::Sender<Result<()>>,
 ) {
-    let runtime = match signals() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             let _ = ready.send(Err(error));

@@ -2,13 +2,12 @@
 
 mod descriptors;
 mod greeting;
-mod signals;
 mod vacant;
 mod watch;
 
 use std::sync::Arc;
 
-use oxy_core::{FlowHooks, Proxy, Result, Running, Server, Target};
+use oxy_core::{FlowHooks, Proxy, Result, Running, Server, Signals, Target};
 use oxy_http::{Http, HttpHooks, HttpProxy};
 
 use crate::access_log::AccessLog;
@@ -17,7 +16,6 @@ use crate::settings::{ADMIN, Kind, Listener, Plan, To};
 use crate::{admin, origin};
 pub(crate) use greeting::Greeting;
 use greeting::{Place, What};
-use signals::Signals;
 use watch::Watch;
 
 /// Runs `plan` until a signal.

@@ -1,19 +1,23 @@
 //! SIGTERM and SIGINT.
 
-use oxy_core::{Error, Result, Running, Side};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Signals that have been caught since this was made: none is lost between the start and the wait.
+use crate::server::Running;
+use crate::{Error, Result, Side};
+
+/// SIGTERMs and SIGINTs that have come since this was made: none is lost between the start of what they are to stop and
+/// the wait for them.
 #[derive(Debug)]
-pub(super) struct Signals {
+pub struct Signals {
     runtime: Runtime,
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    pub(super) fn catch() -> Result<Self> {
+    /// Begins to catch them; from now on they do not end the process by themselves.
+    pub fn catch() -> Result<Self> {
         let failed = |e| Error::io(Side::Local, e).context("catching signals");
         let runtime = Builder::new_current_thread()
             .enable_all()
@@ -30,9 +34,9 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal, then drains. A SIGINT during that cuts what is left; a second SIGTERM changes nothing, as
-    /// service managers send it again.
-    pub(super) fn serve_until(self, running: Running) -> Result<()> {
+    /// Waits for a signal, then stops `running` ([`Running::stop`]). A SIGINT during that cuts what is left; a second
+    /// SIGTERM changes nothing, as service managers send it again.
+    pub fn serve_until(self, running: Running) -> Result<()> {
         let Self {
             runtime,
             mut terminate,
