@@ -170,12 +170,12 @@ impl Clients {
             }
             Outcome::Gateway { persists } => {
                 tally.gateway.one();
-                self.explain(id, "502 or 504");
+                self.explain(id, plan, "502 or 504");
                 return *persists;
             }
             Outcome::Fault(Fault::Cut) => {
                 tally.cut.one();
-                self.explain(id, "cut");
+                self.explain(id, plan, "cut");
             }
             Outcome::Fault(Fault::Wrong(what)) => {
                 tally.mistake(&tally.wrong, format!("request {id}: {what}: {plan:?}"));
@@ -184,11 +184,11 @@ impl Clients {
         false
     }
 
-    fn explain(&self, id: u64, what: &str) {
+    fn explain(&self, id: u64, plan: &Plan, what: &str) {
         let tally = &self.tally;
         if !tally.was_reset(id) {
-            let what = format!("request {id}: {what}, and the origin had not reset it");
-            tally.mistake(&tally.unexplained, what);
+            let what = format!("request {id}: {what}, and the origin had not reset it: {plan:?}");
+            tally.doubt(what);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What a request is, worked out from its number by both ends alike.
 
+use std::fmt;
+
 use oxy_benches::pattern;
 
 /// The longest body.
@@ -21,10 +23,16 @@ pub(crate) enum Framing {
 }
 
 /// A body: the bytes that both ends know, and how they are sent.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Content {
     pub(crate) framing: Framing,
     pub(crate) bytes: &'static [u8],
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} of {} bytes", self.framing, self.bytes.len())
+    }
 }
 
 /// When the origin answers an upload.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
-/// Mistakes that are kept word for word.
+/// Mistakes of a kind that are kept word for word.
 const KEPT: usize = 20;
 
 /// A count.
@@ -52,6 +52,7 @@ pub(crate) struct Tally {
     /// The requests whose connection the origin has reset.
     reset: Mutex<HashSet<u64>>,
     said: Mutex<Vec<String>>,
+    doubts: Mutex<Vec<String>>,
 }
 
 impl Tally {
@@ -71,14 +72,30 @@ impl Tally {
     /// Notes a violation.
     pub(crate) fn mistake(&self, kind: &Count, what: String) {
         kind.one();
-        let mut said = lock(&self.said);
-        if said.len() < KEPT {
-            said.push(what);
-        }
+        keep(&self.said, what);
     }
 
+    /// Notes a failure that is a violation only if there are too many of its kind.
+    pub(crate) fn doubt(&self, what: String) {
+        self.unexplained.one();
+        keep(&self.doubts, what);
+    }
+
+    /// The violations, as far as they were kept.
     pub(crate) fn said(&self) -> Vec<String> {
         lock(&self.said).clone()
+    }
+
+    /// The same of doubts.
+    pub(crate) fn doubts(&self) -> Vec<String> {
+        lock(&self.doubts).clone()
+    }
+}
+
+fn keep(list: &Mutex<Vec<String>>, what: String) {
+    let mut list = lock(list);
+    if list.len() < KEPT {
+        list.push(what);
     }
 }
 

@@ -80,13 +80,13 @@ impl Outcome<'_> {
             format!("{} had no end", tally.hung.now()),
         );
         must(tally.right.now() > 0, "nothing was answered".into());
-        // A request can meet a pooled connection that is being reset: not its own doing, but the origin's.
+        // A request can meet a pooled connection that is just being reset: not its own doing, but the origin's.
+        let (doubts, allowed) = (tally.unexplained.now(), tally.idle_resets.now());
         must(
-            tally.unexplained.now() <= tally.idle_resets.now(),
+            doubts <= allowed,
             format!(
-                "{} failures without a reset, and only {} idle connections were reset",
-                tally.unexplained.now(),
-                tally.idle_resets.now()
+                "{doubts} failures, and {allowed} idle connections that were reset, to explain them; among them: {}",
+                tally.doubts().join("; ")
             ),
         );
         must(
