@@ -361,6 +361,40 @@ fn an_early_answer_reaches_a_client_that_still_sends() {
     }
 }
 
+/// RFC 9112 section 9.3: what is left of a body that nobody wants any more is read and dropped, however it was being moved,
+/// and the next request is found behind it.
+#[test]
+fn a_client_goes_on_after_an_early_answer() {
+    const LENGTH: usize = 200_000;
+    // Less than is worth `splice(2)`, and more.
+    for sent_first in [1000, 150_000] {
+        let bench = Bench::new(|| {
+            Origin::each(move |peer| {
+                if peer.head().unwrap().start.starts_with("POST") {
+                    peer.read(sent_first / 2);
+                }
+                peer.send(OK);
+                peer.end();
+            })
+        });
+        let mut client = bench.client();
+        client.send(format!(
+            "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n"
+        ));
+        client.send(vec![b'x'; sent_first]);
+        let response = client.response();
+        assert_eq!(
+            (response.status(), response.field("connection")),
+            (200, None)
+        );
+        client.send(vec![b'x'; LENGTH - sent_first]);
+        client.send(GET);
+        assert_eq!(client.response().text(), "ok", "{sent_first}");
+        drop(client);
+        assert_eq!(bench.finish().len(), 2);
+    }
+}
+
 /// An origin whose first connection answers one request and then fails on the next one.
 fn dying(reset: bool, last: &'static str) -> Origin {
     Origin::new(move |slot, turn| {

@@ -85,6 +85,11 @@ impl Transfer {
         self.moved
     }
 
+    /// Bytes that are still to be read; none where only the stream's end tells.
+    pub fn left(&self) -> Option<u64> {
+        self.left
+    }
+
     /// Bytes that have been read and not been written yet.
     pub fn held(&self) -> usize {
         match &self.held {

@@ -207,11 +207,19 @@ impl Incoming {
         }
     }
 
-    /// Somebody else reads from now on. Until [`Incoming::moved`] says that all has been read, nobody can tell where the
-    /// body ends: if it is dropped, what follows is never taken for another message.
+    /// Somebody else reads from now on. Until [`Incoming::bulk_left`] says how much is left, nobody can tell where the body
+    /// ends: if it is dropped, what follows is never taken for another message.
     pub(crate) fn begin_bulk(&mut self) {
         if let Some(source) = &mut self.source {
             source.rest = Rest::UntilClose;
+        }
+    }
+
+    /// Somebody else has read all but `left` bytes, for now: a body that is dropped here leaves a connection that can go on
+    /// behind it.
+    pub(crate) fn bulk_left(&mut self, left: u64) {
+        if let Some(source) = &mut self.source {
+            source.rest = Framing::Length(left).into();
         }
     }
 

@@ -220,6 +220,9 @@ impl Pump {
         let before = transfer.moved();
         let moved = transfer.poll(cx);
         incoming.count(transfer.moved() - before);
+        if let Some(left) = transfer.left() {
+            incoming.bulk_left(left);
+        }
         let Poll::Ready(moved) = moved else {
             if transfer.held() == 0 {
                 self.waits_for = from;

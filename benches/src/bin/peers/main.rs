@@ -3,21 +3,16 @@
 
 mod bars;
 mod case;
-mod child;
-mod head;
 mod load;
 mod machine;
 mod origin;
 mod oxy;
-mod pattern;
-mod pinned;
 mod poller;
 mod proxy;
 mod relay;
 mod report;
 mod rounds;
 mod table;
-mod usage;
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -25,6 +20,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use oxy_benches::{child, pinned};
 
 use self::case::Case;
 use self::proxy::Peer;
@@ -110,7 +106,8 @@ enum Role {
     #[command(hide = true)]
     Pinned {
         /// The core.
-        cpu: usize,
+        #[arg(long)]
+        cpu: Option<usize>,
         /// The harness.
         parent: u32,
         /// The command.

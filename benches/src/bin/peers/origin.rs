@@ -11,9 +11,9 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketFlags, accept_with, recv};
 use socket2::{Domain, Socket, Type};
 
-use crate::head::Head;
-use crate::pattern;
 use crate::poller::{Poller, Ready};
+use oxy_benches::head::Head;
+use oxy_benches::pattern;
 
 /// The listener's key; connections count from 0.
 const LISTENER: usize = usize::MAX;
@@ -186,7 +186,7 @@ impl Connection {
                     self.partial.extend_from_slice(bytes);
                     return Ok(());
                 };
-                bytes = &bytes[head.len()..];
+                bytes = &bytes[head.end()..];
                 self.request(head)?;
             } else {
                 // Rare: a head in pieces. Join them and start over.

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use crate::Options;
 use crate::case::Case;
-use crate::child::{Server, TempDir, free_address, output};
 use crate::load::Sample;
 use crate::machine::Machine;
 use crate::oxy::Oxy;
 use crate::proxy::{Peer, Site};
 use crate::report::{Report, Row};
+use oxy_benches::child::{Server, TempDir, free_address, output};
 
 /// Measures everything that the options ask for.
 pub(crate) async fn run(options: &Options) -> Result<Report, Box<dyn Error>> {

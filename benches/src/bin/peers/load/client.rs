@@ -9,9 +9,9 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use socket2::{Domain, Socket, Type};
 
-use crate::head::Head;
-use crate::pattern;
 use crate::poller::Ready;
+use oxy_benches::head::Head;
+use oxy_benches::pattern;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -262,7 +262,7 @@ impl Client {
         }
         self.closes = head.closes();
         self.body_at = Some(0);
-        let rest = &bytes[head.len()..];
+        let rest = &bytes[head.end()..];
         self.arrived(rest.len(), Some(rest), request)
     }
 }

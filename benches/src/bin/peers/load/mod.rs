@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::client::Method;
 use self::fleet::Fleet;
 use self::histogram::Histogram;
-use crate::usage;
+use oxy_benches::usage;
 
 /// How requests are offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -17,18 +17,18 @@ use crate::usage;
 const START: Duration = Duration::from_secs(5);
 
 /// What the names of our directories begin with; the process's number follows.
-const PREFIX: &str = "oxy-peers-";
+const PREFIX: &str = "oxy-benches-";
 
 /// How long killed children may take to go.
 const END: Duration = Duration::from_secs(2);
 
 /// A directory that is removed when this is dropped.
 #[derive(Debug)]
-pub(crate) struct TempDir(PathBuf);
+pub struct TempDir(PathBuf);
 
 impl TempDir {
     /// A new directory, named after this process.
-    pub(crate) fn new() -> io::Result<Self> {
+    pub fn new() -> io::Result<Self> {
         remove_orphans();
         let path = std::env::temp_dir().join(format!("{PREFIX}{}", std::process::id()));
         fs::create_dir(&path)?;
@@ -36,7 +36,7 @@ impl TempDir {
     }
 
     /// A new directory in it.
-    pub(crate) fn sub(&self, name: &str) -> io::Result<PathBuf> {
+    pub fn sub(&self, name: &str) -> io::Result<PathBuf> {
         let path = self.0.join(name);
         fs::create_dir_all(&path)?;
         Ok(path)
@@ -67,7 +67,7 @@ fn remove_orphans() {
 }
 
 /// Waits until every killed child is gone and reaped, which the runtime does meanwhile.
-pub(crate) async fn all_gone() {
+pub async fn all_gone() {
     let begun = Instant::now();
     while usage::descendants(std::process::id()).is_ok_and(|count| count > 0)
         && begun.elapsed() < END
@@ -78,7 +78,7 @@ pub(crate) async fn all_gone() {
 
 /// A server that is killed when this is dropped, or when the harness dies without dropping it.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub struct Server {
     child: Child,
     name: String,
     log: PathBuf,
@@ -86,12 +86,19 @@ pub(crate) struct Server {
 
 impl Server {
     /// Runs `command` on `cpu` and waits until it listens.
-    pub(crate) async fn start(
+    pub async fn start(
         command: &[String],
         cpu: usize,
         listen: SocketAddr,
         dir: &Path,
     ) -> Result<Self, String> {
+        let mut server = Self::spawn(command, Some(cpu), dir)?;
+        server.listening(listen).await?;
+        Ok(server)
+    }
+
+    /// Runs `command`, on `cpu` if there is one, with what it prints in a file in `dir`.
+    pub fn spawn(command: &[String], cpu: Option<usize>, dir: &Path) -> Result<Self, String> {
         let log = dir.join("log");
         let name = command.first().cloned().unwrap_or_default();
         let spawn = || -> io::Result<Child> {
@@ -102,20 +109,35 @@ impl Server {
                 .spawn()
         };
         let child = spawn().map_err(|error| format!("{name}: {error}"))?;
-        let mut server = Self { child, name, log };
-        server.listening(listen).await?;
-        Ok(server)
+        Ok(Self { child, name, log })
+    }
+
+    /// Everything that it has printed.
+    pub fn printed(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Fails once it has exited.
+    pub fn alive(&mut self) -> Result<(), String> {
+        match self.child.try_wait() {
+            Ok(Some(status)) => Err(format!(
+                "{} exited with {status}: {}",
+                self.name,
+                self.said()
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Its process. `exec` keeps the number, so this is the proxy itself.
-    pub(crate) fn pid(&self) -> Result<u32, String> {
+    pub fn pid(&self) -> Result<u32, String> {
         self.child
             .id()
             .ok_or_else(|| format!("{} has exited", self.name))
     }
 
     /// Kills it and waits until it is gone.
-    pub(crate) async fn stop(mut self) -> Result<(), String> {
+    pub async fn stop(mut self) -> Result<(), String> {
         self.child
             .kill()
             .await
@@ -125,13 +147,7 @@ impl Server {
     async fn listening(&mut self, at: SocketAddr) -> Result<(), String> {
         let begun = Instant::now();
         loop {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(format!(
-                    "{} exited with {status}: {}",
-                    self.name,
-                    self.said()
-                ));
-            }
+            self.alive()?;
             if TcpStream::connect(at).await.is_ok() {
                 return Ok(());
             }
@@ -144,8 +160,8 @@ impl Server {
 
     /// The end of its log.
     fn said(&self) -> String {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
-        text.lines()
+        self.printed()
+            .lines()
             .last()
             .unwrap_or("(it said nothing)")
             .to_owned()
@@ -153,13 +169,9 @@ impl Server {
 }
 
 /// Runs `command` on `cpu` to its end and returns what it printed.
-pub(crate) async fn output(
-    command: &[String],
-    cpu: usize,
-    limit: Duration,
-) -> Result<Vec<u8>, String> {
+pub async fn output(command: &[String], cpu: usize, limit: Duration) -> Result<Vec<u8>, String> {
     let run = async {
-        pinned(command, cpu)?
+        pinned(command, Some(cpu))?
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .output()
@@ -180,12 +192,14 @@ pub(crate) async fn output(
     }
 }
 
-/// `command`, by way of this program's `pinned` role.
-fn pinned(command: &[String], cpu: usize) -> io::Result<Command> {
+/// `command`, by way of this program's `pinned` role, which it must have.
+fn pinned(command: &[String], cpu: Option<usize>) -> io::Result<Command> {
     let mut pinned = Command::new(std::env::current_exe()?);
+    pinned.arg("pinned");
+    if let Some(cpu) = cpu {
+        pinned.arg("--cpu").arg(cpu.to_string());
+    }
     pinned
-        .arg("pinned")
-        .arg(cpu.to_string())
         .arg(std::process::id().to_string())
         .arg("--")
         .args(command)
@@ -195,7 +209,7 @@ fn pinned(command: &[String], cpu: usize) -> io::Result<Command> {
 }
 
 /// A loopback address with a port that is free now.
-pub(crate) fn free_address() -> io::Result<SocketAddr> {
+pub fn free_address() -> io::Result<SocketAddr> {
     // Below the ephemeral range, so that no outgoing connection takes it meanwhile.
     let first = 10_000 + u16::try_from(std::process::id() % 10_000).unwrap_or(0);
     for port in first..first + 10_000 {

@@ -4,32 +4,32 @@ use memchr::memmem;
 
 /// A head that ends within the bytes seen so far.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Head<'a> {
+pub struct Head<'a> {
     /// Everything up to and including the empty line.
     bytes: &'a [u8],
 }
 
 impl<'a> Head<'a> {
     /// The head at the start of `bytes`, if its empty line has arrived.
-    pub(crate) fn find(bytes: &'a [u8]) -> Option<Self> {
+    pub fn find(bytes: &'a [u8]) -> Option<Self> {
         let end = memmem::find(bytes, b"\r\n\r\n")? + 4;
         Some(Self {
             bytes: &bytes[..end],
         })
     }
 
-    /// Its length, empty line included.
-    pub(crate) fn len(self) -> usize {
+    /// Where it ends, empty line included.
+    pub fn end(self) -> usize {
         self.bytes.len()
     }
 
     /// The request or status line.
-    pub(crate) fn first_line(self) -> &'a str {
+    pub fn first_line(self) -> &'a str {
         self.lines().next().unwrap_or_default()
     }
 
     /// The value of a field, by its lower-case name.
-    pub(crate) fn field(self, name: &str) -> Option<&'a str> {
+    pub fn field(self, name: &str) -> Option<&'a str> {
         self.lines().skip(1).find_map(|line| {
             let (found, value) = line.split_once(':')?;
             found.eq_ignore_ascii_case(name).then(|| value.trim())
@@ -37,12 +37,12 @@ impl<'a> Head<'a> {
     }
 
     /// The declared length of the body.
-    pub(crate) fn content_length(self) -> Option<usize> {
+    pub fn content_length(self) -> Option<usize> {
         self.field("content-length")?.parse().ok()
     }
 
     /// Whether the sender will close, or wants the connection closed, after this message.
-    pub(crate) fn closes(self) -> bool {
+    pub fn closes(self) -> bool {
         self.first_line().contains("HTTP/1.0")
             || self
                 .field("connection")
@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(head.first_line(), "HTTP/1.1 200 OK");
         assert_eq!(head.content_length(), Some(12));
         assert!(head.closes());
-        assert_eq!(head.len(), 58);
+        assert_eq!(head.end(), 58);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// `schedstat` counts user and system time together and in nanoseconds, where
 /// `stat` has ticks of 10 ms. What the kernel does in soft interrupts on the
 /// process's own time is included, as it is in `stat`.
-pub(crate) fn cpu_ns(pid: u32) -> io::Result<u64> {
+pub fn cpu_ns(pid: u32) -> io::Result<u64> {
     let mut total = 0;
     for task in tasks(pid)? {
         // A thread may end while it is looked at.
@@ -28,7 +28,7 @@ pub(crate) fn cpu_ns(pid: u32) -> io::Result<u64> {
 /// Resident memory of a process and its descendants, in bytes.
 ///
 /// From `smaps_rollup`, which is exact; `statm` lags by what each processor has batched.
-pub(crate) fn rss_bytes(pid: u32) -> io::Result<u64> {
+pub fn rss_bytes(pid: u32) -> io::Result<u64> {
     let mut total = 0;
     for pid in tree(pid)? {
         let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
@@ -43,7 +43,7 @@ pub(crate) fn rss_bytes(pid: u32) -> io::Result<u64> {
 }
 
 /// How many descriptors a process tree has open.
-pub(crate) fn open_files(pid: u32) -> io::Result<usize> {
+pub fn open_files(pid: u32) -> io::Result<usize> {
     let mut total = 0;
     for pid in tree(pid)? {
         total += fs::read_dir(format!("/proc/{pid}/fd"))?.count();
@@ -53,7 +53,7 @@ pub(crate) fn open_files(pid: u32) -> io::Result<usize> {
 
 /// How many children, and children of theirs, a process has; those that wait to be
 /// reaped included.
-pub(crate) fn descendants(pid: u32) -> io::Result<usize> {
+pub fn descendants(pid: u32) -> io::Result<usize> {
     Ok(tree(pid)?.len() - 1)
 }
 

@@ -23,12 +23,18 @@ static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| {
 });
 
 /// `len` bytes starting at `shift`, or nothing if that is out of range.
-pub(crate) fn body(len: usize, shift: usize) -> Option<&'static [u8]> {
+pub fn body(len: usize, shift: usize) -> Option<&'static [u8]> {
     (len <= MAX_BODY && shift <= MAX_SHIFT).then(|| &PATTERN[shift..shift + len])
 }
 
 /// The shift of connection `slot`: different for neighbours, so that an answer
 /// delivered to the wrong connection is noticed.
-pub(crate) fn shift(slot: usize) -> usize {
+pub fn shift(slot: usize) -> usize {
     slot * 61 % MAX_SHIFT
+}
+
+/// A shift for any number, so that bodies of requests that have nothing to do with
+/// each other are hardly ever the same.
+pub fn shift_of(number: u64) -> usize {
+    (number % MAX_SHIFT as u64) as usize
 }

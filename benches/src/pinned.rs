@@ -7,17 +7,19 @@ use std::process::Command;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-/// Pins this process to `cpu`, ties its life to its parent's, and becomes `command`.
+/// Pins this process to `cpu` if there is one, ties its life to its parent's, and becomes `command`.
 ///
 /// Both survive `exec`. A harness that is killed outright therefore leaves nothing behind.
-pub(crate) fn run(cpu: usize, parent: u32, command: &[String]) -> Result<(), Box<dyn Error>> {
+pub fn run(cpu: Option<usize>, parent: u32, command: &[String]) -> Result<(), Box<dyn Error>> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     if getppid().map(Pid::as_raw_pid) != i32::try_from(parent).ok() {
         return Err("the harness is gone".into());
     }
-    let mut set = CpuSet::new();
-    set.set(cpu);
-    sched_setaffinity(None, &set)?;
+    if let Some(cpu) = cpu {
+        let mut set = CpuSet::new();
+        set.set(cpu);
+        sched_setaffinity(None, &set)?;
+    }
     let (program, arguments) = command.split_first().ok_or("nothing to run")?;
     let error = Command::new(program).args(arguments).exec();
     Err(format!("{program}: {error}").into())
