@@ -136,7 +136,7 @@ async fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
 
     eprintln!("soak: {WARM_CONNECTIONS} connections to warm up");
     clients.run(WARM_CONNECTIONS, WARM_TIME).await;
-    let before = rest(&mut proxy, &tally).await?;
+    let before = rest(&mut proxy, &tally, u64::MAX).await?;
 
     let Options {
         connections,
@@ -154,7 +154,7 @@ async fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         cpu: proxy.cpu()?,
         peak_rss: proxy.peak_rss()?,
         before,
-        after: rest(&mut proxy, &tally).await?,
+        after: rest(&mut proxy, &tally, verdict::memory_limit(before)).await?,
     };
     outcome.print();
     let violations = outcome.violations();

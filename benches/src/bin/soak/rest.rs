@@ -28,8 +28,8 @@ pub(crate) struct Rest {
     pub(crate) files: u64,
 }
 
-/// Waits until the proxy has come to rest.
-pub(crate) async fn rest(proxy: &mut Proxy, tally: &Tally) -> Result<Rest, String> {
+/// Waits until the proxy has come to rest, and to as much memory as is `enough` as far as it does.
+pub(crate) async fn rest(proxy: &mut Proxy, tally: &Tally, enough: u64) -> Result<Rest, String> {
     let begun = Instant::now();
     let mut flows = proxy.flows().await?;
     while flows > 0 && begun.elapsed() < FLOWS {
@@ -38,7 +38,7 @@ pub(crate) async fn rest(proxy: &mut Proxy, tally: &Tally) -> Result<Rest, Strin
     }
     let begun = Instant::now();
     let (mut rss, mut since) = (proxy.rss()?, Instant::now());
-    while since.elapsed() < STILL && begun.elapsed() < MEMORY {
+    while (since.elapsed() < STILL || rss > enough) && begun.elapsed() < MEMORY {
         sleep(Duration::from_millis(100)).await;
         let now = proxy.rss()?;
         if now.abs_diff(rss) > FLICKER {

@@ -12,6 +12,11 @@ const MEMORY_PERCENT: u64 = 20;
 /// Descriptors that may stay besides those to the origin: each of two workers keeps up to 16 empty pipes, of two each.
 const FILES: u64 = 64;
 
+/// How much memory may stay.
+pub(crate) fn memory_limit(before: Rest) -> u64 {
+    before.rss + MEMORY_LEAST.max(before.rss * MEMORY_PERCENT / 100)
+}
+
 /// What the whole run came to.
 #[derive(Debug)]
 pub(crate) struct Outcome<'a> {
@@ -101,7 +106,7 @@ impl Outcome<'_> {
             after.files <= before.files + FILES,
             format!("{} descriptors are left", after.files),
         );
-        let limit = before.rss + MEMORY_LEAST.max(before.rss * MEMORY_PERCENT / 100);
+        let limit = memory_limit(before);
         must(
             after.rss <= limit,
             format!(
