@@ -2,6 +2,7 @@
 
 mod descriptors;
 mod greeting;
+mod memory;
 mod vacant;
 mod watch;
 
@@ -65,7 +66,9 @@ pub(crate) fn run(plan: Plan, greeting: Greeting) -> Result<()> {
     };
 
     greeting.say(&places(&running, &kinds, admin.as_ref()), &plan.access_log);
+    let trimming = memory::trim_after_bursts(running.workers().to_vec());
     let outcome = signals.serve_until(running);
+    drop(trimming);
     // They have nothing left to do; whether their own clients were cut is nobody's concern.
     for helper in admin.into_iter().chain(origin) {
         let _ = helper.stop();
