@@ -31,11 +31,12 @@ def round_(oxy, origin, number):
     for connection in idle:
         equal(connection.exchange("GET", "/delay/0?id=idle").status, 200)
     slow = threading.Thread(target=slowest, args=(address, outcome := []))
-    slow.start()
     for client in clients:
         client.start()
     # The middle of it: every client has had several answers, and the slow request is on its way.
     eventually(lambda: all(client.answered > 4 for client in clients), "the load has begun")
+    # Not before: on a busy machine it would be over by the time that it is needed.
+    slow.start()
     eventually(lambda: "slow" in origin.seen, "the slow request is at the origin")
 
     begun = time.monotonic()
