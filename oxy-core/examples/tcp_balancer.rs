@@ -1,6 +1,6 @@
 //! Spreads TCP connections over backends: the one with the fewest gets the next.
 //!
-//! `cargo run --example tcp_balancer 127.0.0.1:8001 127.0.0.1:8002`, and then `curl http://127.0.0.1:8000/`.
+//! `cargo run -p oxy-core --example tcp_balancer 127.0.0.1:8001 127.0.0.1:8002`, and then `curl http://127.0.0.1:8000/`.
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use oxy_core::{Error, Flow, FlowHooks, FlowInfo, Proxy, Result, Summary, Target, Verdict};

@@ -1,7 +1,7 @@
 //! Relays UDP sessions to a server, each client by a socket of its own.
 //!
-//! `cargo run --example udp_relay udp:127.0.0.1:5300 1.1.1.1:53`, and then `dig @127.0.0.1 -p 5300 example.com`; or with
-//! `nc -u -l 5301` as the server (`127.0.0.1:5301`), `nc -u 127.0.0.1 5300`.
+//! `cargo run -p oxy-core --example udp_relay udp:127.0.0.1:5300 1.1.1.1:53`, and `dig @127.0.0.1 -p 5300 example.com`;
+//! or with `nc -u -l 5301` as the server (`127.0.0.1:5301`), `nc -u 127.0.0.1 5300`.
 use oxy_core::{Error, FlowHooks, FlowInfo, Proxy, Result, Summary};
 
 pub(crate) struct Log;
