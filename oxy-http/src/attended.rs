@@ -3,21 +3,36 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use oxy_core::{Error, ErrorKind, Link, Result};
+use oxy_core::{Error, ErrorKind, Result, Side};
 use pin_project_lite::pin_project;
 
+use crate::h1::pace::Pace;
+use crate::h1::server::Conn;
+use crate::waits::{self, Waits};
+
 pin_project! {
-    /// Does `work` unless the client resets its connection first.
+    /// Does `work` unless the client resets its connection first, or a body that the work reads stalls or drips. What else
+    /// the work waits for is its own affair.
     pub(crate) struct Attended<'a, F> {
-        client: &'a Link,
+        client: &'a Conn,
         #[pin]
         work: F,
+        // Whether a body is waited for, and the alarm set.
+        waiting: bool,
+        came: u64,
+        pace: Pace,
     }
 }
 
 impl<'a, F> Attended<'a, F> {
-    pub(crate) fn by(client: &'a Link, work: F) -> Self {
-        Self { client, work }
+    pub(crate) fn by(client: &'a Conn, work: F) -> Self {
+        Self {
+            client,
+            work,
+            waiting: false,
+            came: 0,
+            pace: Pace::default(),
+        }
     }
 }
 
@@ -26,8 +41,25 @@ impl<T, F: Future<Output = Result<T>>> Future for Attended<'_, F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
         let this = self.project();
-        let done = this.work.poll(cx);
-        if done.is_pending() && this.client.poll_reset(cx).is_ready() {
+        let Conn { alarm, options, .. } = this.client;
+        let (done, Waits { on, came }) = waits::during(|| this.work.poll(cx));
+        if let (Poll::Pending, Some(side)) = (&done, on) {
+            if !*this.waiting || came > 0 {
+                alarm.set(options.timeouts.body);
+            }
+            *this.waiting = true;
+            *this.came += came;
+            let client = side == Side::Down;
+            this.pace
+                .pause(alarm.now(), *this.came, client, &options.body)?;
+            if alarm.poll_expired(cx).is_ready() {
+                let error = Error::new(ErrorKind::Timeout, side);
+                return Poll::Ready(Err(error.context("a hook waits for a body")));
+            }
+        } else if std::mem::take(this.waiting) {
+            alarm.clear();
+        }
+        if done.is_pending() && this.client.link.poll_reset(cx).is_ready() {
             return Poll::Ready(Err(gone()));
         }
         done

@@ -151,7 +151,13 @@ impl Body {
     pub async fn buffer(&mut self, max: usize) -> Result<Bytes> {
         let mut all = BytesMut::new();
         loop {
-            match std::future::poll_fn(|cx| self.poll_step(cx)).await? {
+            let step = std::future::poll_fn(|cx| {
+                if let Poll::Ready(Err(error)) = self.poll_background(cx) {
+                    return Poll::Ready(Err(error));
+                }
+                self.poll_step(cx)
+            });
+            match step.await? {
                 Step::Data(piece) => all.extend_from_slice(piece.bytes()),
                 Step::Trailers(_) => {}
                 Step::End => break,

@@ -167,11 +167,8 @@ impl<H> Driver<H> {
         let mut books = Books::open(&*self.hooks, at, asked, reply.conn().clone());
         let mut outcome = self.decide(engine, &mut books, req, &mut reply).await;
         if let Ok(Outcome::Response(res)) = &mut outcome
-            && let Err(error) = Attended::by(
-                &reply.conn().link,
-                self.hooks.on_response(at, &mut books.cx, res),
-            )
-            .await
+            && let Err(error) =
+                Attended::by(reply.conn(), self.hooks.on_response(at, &mut books.cx, res)).await
         {
             outcome = Err(error);
         }
@@ -191,7 +188,7 @@ impl<H> Driver<H> {
                 } else {
                     let mut res = Res::from(respond::of_error(&error));
                     let hook = self.hooks.on_response(at, &mut books.cx, &mut res);
-                    if let Err(error) = Attended::by(&reply.conn().link, hook).await {
+                    if let Err(error) = Attended::by(reply.conn(), hook).await {
                         res = Res::from(respond::of_error(&error));
                     }
                     send(reply, res, &mut books).await.map(|()| None)
@@ -219,7 +216,7 @@ impl<H> Driver<H> {
         let at = books.at;
         let client = reply.conn().clone();
         let hook = self.hooks.on_request(at, &mut books.cx, &mut req);
-        let endpoint = match Attended::by(&client.link, hook).await? {
+        let endpoint = match Attended::by(&client, hook).await? {
             Route::Table => self.table.endpoint(&books.asked, &self.forwarder)?,
             Route::To(target) => self.forwarder.endpoint(&target),
             Route::Answer(response) => return Ok(Outcome::Response(Res::from(*response))),
@@ -228,10 +225,10 @@ impl<H> Driver<H> {
         let endpoint = &*books.upstream.insert(endpoint);
         let target = &endpoint.target;
         let hook = self.hooks.on_upstream(at, &mut books.cx, target, &mut req);
-        Attended::by(&client.link, hook).await?;
+        Attended::by(&client, hook).await?;
         if books.asked.is_connect() {
             let open = engine.offramp().open(target, at.info);
-            let far = Attended::by(&client.link, open).await?;
+            let far = Attended::by(&client, open).await?;
             return Ok(Outcome::Tunnel(Layer::Connect, established(), far));
         }
         let called = self

@@ -113,7 +113,7 @@ impl Forwarder {
         self.budget.earn();
         loop {
             let connect = self.connect(endpoint, of, course);
-            let (link, lease) = Attended::by(&reply.conn().link, connect).await?;
+            let (link, lease) = Attended::by(reply.conn(), connect).await?;
             course.reused = lease.reused;
             let again = if lease.reused && request.idempotent {
                 body.replay()
@@ -277,7 +277,10 @@ impl Forwarder {
                     reply.inform(&answer).await?;
                     call.go_on();
                 }
-                _ => reply.inform(&answer).await?,
+                _ => {
+                    reply.inform(&answer).await?;
+                    call.wait_on();
+                }
             }
         }
     }

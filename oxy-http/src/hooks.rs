@@ -78,7 +78,8 @@ impl fmt::Debug for Route {
 ///
 /// All methods have defaults that cost nothing: a message that no hook looks at is never built. An error from a hook
 /// ends the exchange with its [`Error::status`]. The methods are called in the order in which they stand here, one after
-/// another; their futures are dropped when the client goes away.
+/// another; their futures are dropped when the client goes away, or when a body that they read stalls or drips
+/// ([`crate::options::Timeouts::body`], [`crate::options::BodyLimits::min_rate`]). What else they wait for is theirs to bound.
 pub trait HttpHooks<C: Sync + 'static = ()>: Send + Sync + 'static {
     /// What the application keeps with an exchange.
     type Cx: Default + Send + 'static;

@@ -58,6 +58,7 @@ mod rewritten;
 mod scratch;
 pub mod semantics;
 mod table;
+mod waits;
 
 pub use body::Body;
 pub use hooks::{At, ExchangeSummary, HttpHooks, Route};

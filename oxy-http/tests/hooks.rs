@@ -579,3 +579,107 @@ fn a_proxy_meets_itself_once() {
     // The connection to itself is idle, and ends with it.
     assert_eq!(bench.stopped().len(), 2);
 }
+
+/// Reads bodies whole, whoever sends them, and waits for others now and then.
+struct Reader;
+
+impl HttpHooks for Reader {
+    type Cx = ();
+
+    async fn on_request(&self, _: At<'_>, (): &mut (), req: &mut Req) -> Result<Route> {
+        if req.uri().path() != "/echo" {
+            req.body_only().buffer(1 << 20).await?;
+        }
+        if req.uri().path() == "/think" {
+            // Longer than a body may be silent: an application's own waits are its own affair.
+            tokio::time::sleep(std::time::Duration::from_millis(900)).await;
+        }
+        Ok(Route::Table)
+    }
+
+    async fn on_response(&self, _: At<'_>, (): &mut (), res: &mut Res) -> Result<()> {
+        res.body_only().buffer(32 << 20).await.map(drop)
+    }
+}
+
+fn impatient(setup: support::Setup) -> Bench {
+    let mut options = oxy_http::HttpOptions::default();
+    options.timeouts.body = std::time::Duration::from_millis(300);
+    setup.proxy(Reader, |proxy| proxy, |http| http.options(options))
+}
+
+/// A body that stalls ends the exchange, also where it is an application that waits for it.
+#[test]
+fn a_body_that_an_application_reads_may_not_stall() {
+    let bench = impatient(Bench::before(|| Origin::answering(OK)));
+    for sent in ["", "hel"] {
+        let mut client = bench.client();
+        client.send(format!(
+            "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n{sent}"
+        ));
+        assert_eq!(client.response().status(), 408);
+    }
+    assert_eq!(bench.accepted(), 0);
+    let finished = bench.finish();
+    assert_eq!(finished.len(), 2);
+    for exchange in finished {
+        assert_eq!(exchange.error, Some((ErrorKind::Timeout, Side::Down)));
+    }
+
+    let bench = impatient(Bench::before(|| {
+        Origin::each(|peer| {
+            peer.request().unwrap();
+            peer.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel");
+            peer.end();
+        })
+    }));
+    assert_eq!(bench.ask(GET).status(), 504);
+    let finished = bench.finish();
+    assert_eq!(finished[0].error, Some((ErrorKind::Timeout, Side::Up)));
+}
+
+#[test]
+fn an_application_may_think_and_a_body_may_take_its_time() {
+    let bench = impatient(Bench::before(|| Origin::answering(OK)));
+    assert_eq!(
+        bench.ask("GET /think HTTP/1.1\r\nHost: a\r\n\r\n").status(),
+        200
+    );
+    let mut client = bench.client();
+    client.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n");
+    for _ in 0..8 {
+        // In all longer than it may be silent; the pace is what is tested.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        client.send("x");
+    }
+    assert_eq!(client.response().status(), 200);
+    drop(client);
+    bench.finish_with_pool();
+}
+
+/// The origin ends its response when it has the whole request: the upload goes on while an application reads the response.
+#[test]
+fn an_upload_goes_on_while_an_application_reads_the_response() {
+    // More than the kernel takes while the response's head is on its way.
+    const LENGTH: usize = 16 << 20;
+    let bench = impatient(Bench::before(|| {
+        Origin::each(|peer| {
+            peer.head().unwrap();
+            peer.send(format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n"
+            ));
+            let body = peer.read(LENGTH);
+            peer.send(body);
+            peer.end();
+        })
+    }));
+    let mut client = bench.client();
+    client.send(format!(
+        "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n"
+    ));
+    client.send(vec![b'x'; LENGTH]);
+    let response = client.response();
+    assert_eq!((response.status(), response.text().len()), (200, LENGTH));
+    drop(client);
+    bench.finish_with_pool();
+}

@@ -135,7 +135,16 @@ impl<'a> Call<'a> {
             upload.hold(false);
         }
         self.waits_to_continue = false;
-        self.alarm.set(self.options.timeouts.first_byte);
+        self.wait_on();
+    }
+
+    /// Something else has had the alarm meanwhile.
+    pub(crate) fn wait_on(&self) {
+        self.alarm.set(if self.waits_to_continue {
+            CONTINUE_WAIT
+        } else {
+            self.options.timeouts.first_byte
+        });
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer>> {

@@ -13,6 +13,7 @@ use super::index::Framing;
 use crate::body::cut_short;
 use crate::limits::ChunkLimits;
 use crate::pool::Lease;
+use crate::waits;
 
 /// What is left to read of a body, and where from.
 #[derive(Debug)]
@@ -202,6 +203,7 @@ impl Incoming {
 
     /// `n` bytes of payload have been read.
     pub(crate) fn count(&self, n: u64) {
+        waits::came(n);
         if let Some(Home::Client(slot)) = &self.home {
             slot.received.fetch_add(n, Relaxed);
         }
@@ -233,6 +235,14 @@ impl Incoming {
 
     /// The next run of payload; none at the end. Cancel safe.
     pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Buffer>>> {
+        let data = self.poll_run(cx);
+        if data.is_pending() {
+            waits::waiting(self.side);
+        }
+        data
+    }
+
+    fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Buffer>>> {
         loop {
             let side = self.side;
             let Some(source) = &mut self.source else {

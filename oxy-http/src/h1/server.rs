@@ -342,8 +342,13 @@ impl Conn {
     /// Ends the connection so that the client can read what was said last: says that nothing more will come, and reads
     /// for a while (RFC 9112 section 9.6).
     pub(crate) async fn linger(&self) {
-        let _ = poll_fn(|cx| self.link.poll_shutdown(cx)).await;
         self.alarm.set(self.options.timeouts.linger);
+        // What is no socket may have something to say first, and wait.
+        poll_fn(|cx| match self.link.poll_shutdown(cx) {
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => self.alarm.poll_expired(cx),
+        })
+        .await;
         poll_fn(|cx| {
             loop {
                 if self.link.poll_readable(cx).is_pending() {
@@ -414,9 +419,17 @@ impl Reply {
         let hop = self.hop(false, None);
         semantics::forward_response(&head, &hop, &self.conn.options.forward, &mut out);
         let mut done = 0;
-        poll_fn(|cx| self.conn.link.poll_write_all(cx, &out, &mut done))
-            .await
-            .map_err(|e| Error::io(Side::Down, e).context("writing an interim response"))
+        let conn = &self.conn;
+        conn.alarm.set(conn.options.timeouts.body);
+        poll_fn(|cx| match conn.link.poll_write_all(cx, &out, &mut done) {
+            Poll::Pending => conn
+                .alarm
+                .poll_expired(cx)
+                .map(|()| Err(Error::down(ErrorKind::Timeout))),
+            Poll::Ready(done) => Poll::Ready(done.map_err(|e| Error::io(Side::Down, e))),
+        })
+        .await
+        .map_err(|e| e.context("writing an interim response"))
     }
 
     fn hop<'a>(&self, keep_alive: bool, upgrade: Option<&'a [u8]>) -> ResponseHop<'a> {

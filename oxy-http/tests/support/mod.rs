@@ -12,7 +12,7 @@ mod books;
 mod origin;
 mod peer;
 
-pub use bench::Bench;
+pub use bench::{Bench, Setup};
 pub use books::Finished;
 pub use origin::Origin;
 pub use peer::{End, Message, Peer};

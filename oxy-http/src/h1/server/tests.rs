@@ -4,13 +4,18 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use http::{HeaderValue, Response, header};
-use oxy_core::{Drain, StreamIo};
+use oxy_core::buffer::Buffer;
+use oxy_core::{Drain, ErrorKind, Side, StreamIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Next, Server};
 use crate::body::Body;
+use crate::h1::client::Answer;
+use crate::h1::index::ResponseIndex;
+use crate::h1::parse::{self, MethodKind};
 use crate::message::Res;
 use crate::options::HttpOptions;
+use crate::scratch::Spared;
 
 /// Every kind of request that can follow another one.
 const SERIES: &str = "GET /1?a HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n\
@@ -170,4 +175,32 @@ async fn faults_are_the_same_wherever_they_are_cut() {
             }
         }
     }
+}
+
+/// A client that reads nothing does not hold an interim response, and what waits behind it, for ever.
+#[tokio::test(start_paused = true)]
+async fn an_interim_response_that_nobody_reads_is_given_up() {
+    // Room for the request, and for no response.
+    let (near, mut far) = StreamIo::pair(40);
+    far.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
+    let mut server = Server::new(near, Arc::new(HttpOptions::default()), Drain::new());
+    let Next::Exchange(mut exchange) = poll_fn(|cx| server.poll_next(cx)).await else {
+        unreachable!("it is a request");
+    };
+    let mut buffer = Buffer::new();
+    buffer.put(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload; as=style\r\n\r\n");
+    let mut index = Spared::<Box<ResponseIndex>>::take();
+    let limits = HttpOptions::default().head;
+    parse::response(buffer.filled(), &limits, MethodKind::Other, &mut index).unwrap();
+    let error = exchange
+        .reply
+        .inform(&Answer { buffer, index })
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), error.side()),
+        (ErrorKind::Timeout, Side::Down)
+    );
 }
