@@ -6,8 +6,8 @@ use std::time::Instant;
 use oxy_core::{Error, ErrorKind, Side};
 
 use crate::asked::Asked;
+use crate::client::Client;
 use crate::forward::Course;
-use crate::h1::server::Conn;
 use crate::hooks::{At, ExchangeSummary, HttpHooks};
 use crate::pool::Endpoint;
 
@@ -18,7 +18,7 @@ pub(crate) struct Books<'a, C: Sync + 'static, H: HttpHooks<C>> {
     pub(crate) at: At<'a, C>,
     pub(crate) cx: H::Cx,
     pub(crate) asked: Asked,
-    conn: Arc<Conn>,
+    client: Client,
     started: Instant,
     first_byte: Option<Instant>,
     status: u16,
@@ -32,13 +32,13 @@ pub(crate) struct Books<'a, C: Sync + 'static, H: HttpHooks<C>> {
 }
 
 impl<'a, C: Sync + 'static, H: HttpHooks<C>> Books<'a, C, H> {
-    pub(crate) fn open(hooks: &'a H, at: At<'a, C>, asked: Asked, conn: Arc<Conn>) -> Self {
+    pub(crate) fn open(hooks: &'a H, at: At<'a, C>, asked: Asked, client: Client) -> Self {
         Self {
             hooks,
             at,
             cx: H::Cx::default(),
             asked,
-            conn,
+            client,
             started: Instant::now(),
             first_byte: None,
             status: 0,
@@ -79,7 +79,7 @@ impl<C: Sync + 'static, H: HttpHooks<C>> Drop for Books<'_, C, H> {
             host: self.asked.host(),
             version: self.asked.version(),
             status: self.status,
-            received: self.conn.received(),
+            received: self.client.received(),
             sent: self.sent,
             upstream: self.upstream.as_ref().map(|endpoint| &endpoint.target),
             reused: self.course.reused,

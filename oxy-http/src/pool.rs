@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use oxy_core::offramp::AnyOfframp;
 use oxy_core::{Link, Result, Side, Target};
 
 use crate::h1::incoming::{Rest, Source};
-use crate::h1::pump::Pump;
+use crate::h2::session::Sessions;
 use crate::options::PoolOptions;
+use crate::outgoing::Outgoing;
 
 /// One worker's idle connections. Its locks are its worker's own: nobody waits for them.
 #[derive(Debug)]
@@ -23,6 +25,7 @@ pub(crate) struct Pool {
 #[derive(Debug)]
 struct Shared {
     options: PoolOptions,
+    way: Way,
     /// Idle connections to all endpoints.
     idle: AtomicUsize,
     /// How often the pool has been swept: its clock.
@@ -31,12 +34,78 @@ struct Shared {
     max_sweeps: u64,
 }
 
-/// The idle connections to one target.
+/// How an upstream's endpoints are reached, and what they speak.
+#[derive(Clone, Debug)]
+pub(crate) struct Way {
+    pub(crate) offramp: AnyOfframp,
+    pub(crate) protocol: Protocol,
+    /// Whether connections are encrypted, for the scheme.
+    pub(crate) secure: bool,
+}
+
+#[cfg(any(test, feature = "bench"))]
+impl Way {
+    /// To nobody, for pools that are given their connections.
+    pub(crate) fn nowhere() -> Self {
+        struct Nowhere;
+
+        impl oxy_core::offramp::Offramp for Nowhere {
+            async fn open(&self, _: &Target, _: &oxy_core::FlowInfo) -> Result<oxy_core::Far> {
+                Err(oxy_core::Error::local(oxy_core::ErrorKind::NoRoute))
+            }
+        }
+
+        Self {
+            offramp: AnyOfframp::new(Nowhere),
+            protocol: Protocol::Auto,
+            secure: false,
+        }
+    }
+}
+
+/// Which version of HTTP an origin is spoken to in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// What was agreed upon when the connection was opened (ALPN, RFC 7301), or else HTTP/1.1.
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, without asking (prior knowledge, RFC 9113 section 3.3).
+    Http2,
+}
+
+/// What is known of the version that an endpoint speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Speaks {
+    Unknown,
+    Http1,
+    Http2,
+}
+
+impl Speaks {
+    fn at_first(way: &Way) -> Self {
+        match way.protocol {
+            Protocol::Http2 => Self::Http2,
+            // Only an encrypted connection has a way to agree upon anything else.
+            Protocol::Auto if way.secure => Self::Unknown,
+            Protocol::Auto | Protocol::Http1 => Self::Http1,
+        }
+    }
+}
+
+/// The connections to one target.
 pub(crate) struct Endpoint {
     pub(crate) target: Target,
     /// The target as a Host field has it.
     pub(crate) authority: Box<[u8]>,
     idle: Mutex<Vec<Idle>>,
+    /// Connections that carry many exchanges at a time.
+    pub(crate) sessions: Arc<Sessions>,
+    /// What the endpoint has last been found to speak.
+    speaks: AtomicU8,
     shared: Arc<Shared>,
 }
 
@@ -59,13 +128,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Pool {
     /// A pool with a task that sweeps it for as long as it lives. Needs a tokio runtime.
-    pub(crate) fn new(options: PoolOptions) -> Arc<Self> {
+    pub(crate) fn new(options: PoolOptions, way: Way) -> Arc<Self> {
         let every = SWEEP.min(options.idle / 4).max(Duration::from_millis(10));
         let pool = Arc::new(Self {
             endpoints: Mutex::default(),
             shared: Arc::new(Shared {
                 max_sweeps: (options.idle.as_millis() / every.as_millis()) as u64,
                 options,
+                way,
                 idle: AtomicUsize::new(0),
                 sweeps: AtomicU64::new(0),
             }),
@@ -82,7 +152,9 @@ impl Pool {
         }
         if endpoints.len() >= REMEMBERED {
             endpoints.retain(|_, endpoint| {
-                Arc::strong_count(endpoint) > 1 || !lock(&endpoint.idle).is_empty()
+                Arc::strong_count(endpoint) > 1
+                    || !lock(&endpoint.idle).is_empty()
+                    || !endpoint.sessions.is_empty()
             });
         }
         let endpoint = Arc::new(Endpoint::new(target.clone(), self.shared.clone()));
@@ -126,8 +198,9 @@ impl Shared {
 
 impl Endpoint {
     fn new(target: Target, shared: Arc<Shared>) -> Self {
+        let default = if shared.way.secure { 443 } else { 80 };
         let authority = match &target {
-            Target::Tcp { host, port: 80 } => host_text(host),
+            Target::Tcp { host, port } if *port == default => host_text(host),
             Target::Tcp { host, port } => format!("{}:{port}", host_text(host)),
             _ => "localhost".into(),
         };
@@ -135,8 +208,35 @@ impl Endpoint {
             target,
             authority: authority.into_bytes().into(),
             idle: Mutex::default(),
+            sessions: Sessions::new(),
+            speaks: AtomicU8::new(Speaks::at_first(&shared.way) as u8),
             shared,
         }
+    }
+
+    /// How it is reached.
+    pub(crate) fn way(&self) -> &Way {
+        &self.shared.way
+    }
+
+    /// Whether connections to it are encrypted.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.shared.way.secure
+    }
+
+    /// What it is expected to speak.
+    pub(crate) fn speaks(&self) -> Speaks {
+        match self.speaks.load(Relaxed) {
+            0 => Speaks::Unknown,
+            1 => Speaks::Http1,
+            _ => Speaks::Http2,
+        }
+    }
+
+    /// What a new connection to it has turned out to speak.
+    pub(crate) fn found(&self, http2: bool) {
+        let speaks = if http2 { Speaks::Http2 } else { Speaks::Http1 };
+        self.speaks.store(speaks as u8, Relaxed);
     }
 
     /// The connection that was used last, if one is still good.
@@ -178,6 +278,7 @@ impl Endpoint {
     }
 
     fn sweep(&self) {
+        self.sessions.sweep(self.shared.options.idle);
         let mut list = lock(&self.idle);
         let before = list.len();
         list.retain(|idle| self.shared.is_fresh(idle) && idle.link.is_quiet());
@@ -210,7 +311,7 @@ pub(crate) struct Lease {
     /// Whether the origin lets the connection live.
     pub(crate) keep_alive: bool,
     /// The rest of the request, still on its way up while the response is on its way down.
-    pub(crate) upload: Option<Box<Pump>>,
+    pub(crate) upload: Option<Box<dyn Outgoing>>,
 }
 
 impl Lease {
@@ -264,10 +365,11 @@ mod tests {
     use super::*;
 
     fn pool(max_idle: usize) -> (Arc<Pool>, Arc<Endpoint>) {
-        let pool = Pool::new(PoolOptions {
+        let options = PoolOptions {
             max_idle,
             ..PoolOptions::default()
-        });
+        };
+        let pool = Pool::new(options, Way::nowhere());
         let endpoint = pool.endpoint(&"127.0.0.1:80".parse().unwrap());
         (pool, endpoint)
     }

@@ -199,7 +199,8 @@ pub fn upgrade_offer<F: Fields>(fields: &F) -> Option<&[u8]> {
     (well_formed && !is_http).then_some(first)
 }
 
-fn outcome<F: Fields>(head: &RequestHead<'_, F>, policy: &ForwardPolicy) -> Outcome {
+/// What becomes of a request.
+pub(crate) fn outcome<F: Fields>(head: &RequestHead<'_, F>, policy: &ForwardPolicy) -> Outcome {
     if policy.instance.is_some() && head.fields.has(Known::Via) {
         let mut via = head.fields.iter().filter(|field| field.known == Known::Via);
         if via.any(|field| token::elements(field.value).any(|element| policy.is_ours(element))) {
@@ -224,7 +225,7 @@ fn counts_forwards(method: &[u8]) -> bool {
 }
 
 /// RFC 9112 section 3.2: origin-form towards an origin, absolute-form towards a proxy.
-fn target<F: Fields>(
+pub(crate) fn target<F: Fields>(
     head: &RequestHead<'_, F>,
     hop: &RequestHop<'_>,
     policy: &ForwardPolicy,
@@ -328,7 +329,8 @@ fn emit<F: Fields, S: Sink>(
     forwarded(head, hop, policy, sink);
 }
 
-fn host<'a, F: Fields>(
+/// The authority that the next hop is asked for.
+pub(crate) fn host<'a, F: Fields>(
     head: &RequestHead<'a, F>,
     hop: &RequestHop<'a>,
     policy: &ForwardPolicy,
