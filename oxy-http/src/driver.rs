@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use oxy_core::{
-    BoxFuture, Carrier, Engine, Error, ErrorKind, Far, Flow, FlowHooks, Layer, Open, Result, Side,
-    Terminal,
+    BoxFuture, Carrier, Engine, Error, ErrorKind, Facts, Far, Flow, FlowHooks, Layer, Open, Result,
+    Side, Terminal,
 };
 
 use crate::asked::Asked;
@@ -243,6 +243,7 @@ impl<H> Driver<H> {
                     carrier: Carrier::Stream(stream),
                     target: target.clone(),
                     peer: None,
+                    facts: Facts::default(),
                 };
                 Outcome::Tunnel(Layer::Upgrade, head, far)
             }
