@@ -11,6 +11,7 @@ use crate::carrier::Carrier;
 use crate::drain::{Guard, Stage};
 use crate::flow::{Far, Flow, FlowInfo, Layer, MAX_DEPTH, Permit};
 use crate::hooks::FlowHooks;
+use crate::lift::AnyLift;
 use crate::offramp::AnyOfframp;
 use crate::relay::{self, RelayOptions};
 use crate::summary::{Ended, Summary};
@@ -40,6 +41,7 @@ struct Shared<A: FlowHooks> {
     hooks: Arc<A>,
     worker: Worker,
     means: Means,
+    lifts: Vec<AnyLift>,
     terminals: Vec<Arc<dyn Terminal<A>>>,
 }
 
@@ -77,6 +79,7 @@ impl<A: FlowHooks> Engine<A> {
             hooks,
             worker,
             means,
+            lifts: Vec::new(),
             terminals: Vec::new(),
         }))
     }
@@ -84,18 +87,37 @@ impl<A: FlowHooks> Engine<A> {
     /// Adds protocols that serve flows. The first one is what [`Verdict::Continue`] means for a flow that has no target.
     #[must_use]
     pub fn with_terminals(self, terminals: Vec<Arc<dyn Terminal<A>>>) -> Self {
+        Self(Arc::new(Shared {
+            terminals,
+            ..self.parts()
+        }))
+    }
+
+    /// Adds what lifts flows. The first one is what [`Verdict::Continue`] means for a stream that has just come in from
+    /// outside and has no target.
+    #[must_use]
+    pub fn with_lifts(self, lifts: Vec<AnyLift>) -> Self {
+        Self(Arc::new(Shared {
+            lifts,
+            ..self.parts()
+        }))
+    }
+
+    fn parts(&self) -> Shared<A> {
         let Shared {
             hooks,
             worker,
             means,
-            ..
+            lifts,
+            terminals,
         } = &*self.0;
-        Self(Arc::new(Shared {
+        Shared {
             hooks: hooks.clone(),
             worker: worker.clone(),
             means: means.clone(),
-            terminals,
-        }))
+            lifts: lifts.clone(),
+            terminals: terminals.clone(),
+        }
     }
 
     /// The worker that it runs on.
@@ -125,9 +147,9 @@ impl<A: FlowHooks> Engine<A> {
         let deciding = Box::pin(self.clone().decide(opening, flow));
         Box::pin(async move {
             let (open, work) = deciding.await;
-            let result = work.await;
+            let mut result = work.await;
             open.end(Ended::of(&result));
-            log(&open.info, &result);
+            log(&open.info, &mut result);
             result
         })
     }
@@ -165,21 +187,27 @@ impl<A: FlowHooks> Engine<A> {
     ) -> BoxFuture<'static, Result<()>> {
         match verdict {
             Verdict::Continue if flow.target.is_some() => self.route(flow),
+            Verdict::Continue if flow.is_from_outside() && !self.0.lifts.is_empty() => {
+                self.lift(&self.0.lifts[0], flow, open)
+            }
             Verdict::Continue => match self.0.terminals.first() {
                 Some(terminal) => terminal.clone().serve(self.clone(), open.clone(), flow),
                 None => self.route(flow),
             },
-            Verdict::Decapsulate(layer) => match self
-                .0
-                .terminals
-                .iter()
-                .find(|terminal| terminal.layer() == layer)
-            {
-                Some(terminal) => terminal.clone().serve(self.clone(), open.clone(), flow),
-                None => failed(
-                    Error::local(ErrorKind::Unsupported).context("no such layer is configured"),
-                ),
-            },
+            Verdict::Decapsulate(layer) => {
+                let Shared {
+                    lifts, terminals, ..
+                } = &*self.0;
+                if let Some(lift) = lifts.iter().find(|lift| lift.layer() == layer) {
+                    self.lift(lift, flow, open)
+                } else if let Some(terminal) = terminals.iter().find(|it| it.layer() == layer) {
+                    terminal.clone().serve(self.clone(), open.clone(), flow)
+                } else {
+                    failed(
+                        Error::local(ErrorKind::Unsupported).context("no such layer is configured"),
+                    )
+                }
+            }
             Verdict::Route(target) => {
                 let far = flow.far.filter(|far| far.target == target);
                 self.route(Flow {
@@ -191,6 +219,23 @@ impl<A: FlowHooks> Engine<A> {
             Verdict::Refuse(error) => failed(error),
             Verdict::Taken(drive) => drive(flow),
         }
+    }
+
+    /// Lifts `flow`, and ends with what becomes of its child.
+    fn lift(
+        &self,
+        lift: &AnyLift,
+        flow: Flow,
+        open: &Arc<Open<A>>,
+    ) -> BoxFuture<'static, Result<()>> {
+        let (engine, parent, lifting) = (self.clone(), open.clone(), lift.lift(flow));
+        Box::pin(async move {
+            // The handshake's state is gone before the child's life begins, and so is all that is not needed for that.
+            let child = lifting.await?;
+            let work = engine.enter(child, Some(parent));
+            drop(engine);
+            work.await
+        })
     }
 
     fn route(&self, mut flow: Flow) -> BoxFuture<'static, Result<()>> {
@@ -257,8 +302,12 @@ fn run_relay(
     })
 }
 
-fn log(info: &FlowInfo, result: &Result<()>) {
+/// Once for each error: a parent ends with the error of its child, which has told of it.
+fn log(info: &FlowInfo, result: &mut Result<()>) {
     if let Err(error) = result {
+        if error.told() {
+            return;
+        }
         if error.is_loud() {
             tracing::warn!(flow = %info.id, layer = %info.layer, listener = %info.listener, "{error:?}");
         } else {

@@ -42,6 +42,8 @@ pub enum ErrorKind {
     Connect,
     /// A name could not be resolved (502).
     Dns,
+    /// A TLS handshake failed: a certificate that is not trusted, nothing in common, no TLS at all (502 when an origin's).
+    Tls,
     /// A limit on concurrent work, or a resource such as descriptors, is exhausted (503).
     Overloaded,
     /// The process is going away (503).
@@ -86,6 +88,7 @@ struct Inner {
     side: Side,
     retry: Retry,
     context: Option<&'static str>,
+    told: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -97,6 +100,7 @@ impl Error {
             side,
             retry: Retry::Never,
             context: None,
+            told: false,
             source: None,
         }))
     }
@@ -194,6 +198,11 @@ impl Error {
         self.0.context
     }
 
+    /// Whether somebody has told of it, which the caller now does.
+    pub(crate) fn told(&mut self) -> bool {
+        std::mem::replace(&mut self.0.told, true)
+    }
+
     /// The HTTP status (RFC 9110 section 15) that tells a client of this error.
     pub fn status(&self) -> u16 {
         use ErrorKind as K;
@@ -206,7 +215,7 @@ impl Error {
             (K::Internal, _) => 500,
             // Whatever else an origin does wrong is one thing to a client: a bad gateway.
             (K::Dns | K::Connect, _) | (_, Side::Up) => 502,
-            (K::Malformed | K::Closed, _) => 400,
+            (K::Malformed | K::Closed | K::Tls, _) => 400,
             (K::TargetTooLong, _) => 414,
             (K::HeadTooLarge, _) => 431,
             (K::BodyTooLarge, _) => 413,
@@ -249,6 +258,7 @@ impl ErrorKind {
             Self::Closed => "closed",
             Self::Connect => "connect",
             Self::Dns => "dns",
+            Self::Tls => "tls",
             Self::Overloaded => "overloaded",
             Self::Draining => "draining",
             Self::NoRoute => "no_route",

@@ -12,6 +12,7 @@ use crate::carrier::{Carrier, DatagramIo, StreamIo};
 use crate::meter::Meter;
 use crate::sniff::ClientHello;
 use crate::target::Target;
+use crate::tls::TlsFacts;
 
 /// How deep flows may nest (TLS in CONNECT in TLS ...): deeper than any honest stack, and a bound on what one client can
 /// make the proxy build.
@@ -104,6 +105,8 @@ impl fmt::Display for Layer {
 pub struct Facts {
     /// What a TLS client said first.
     pub client_hello: OnceLock<Box<ClientHello>>,
+    /// What a TLS handshake has settled.
+    pub tls: OnceLock<Box<TlsFacts>>,
 }
 
 /// What is known of a flow, shared by all who need it; it outlives the carrier.
@@ -145,6 +148,20 @@ impl FlowInfo {
 
     pub(crate) fn routed(&self, target: Target) {
         let _ = self.target.set(target);
+    }
+
+    /// What the TLS handshake nearest to this flow has settled: its own, or that of the TLS that it lies in.
+    pub fn tls(&self) -> Option<&TlsFacts> {
+        self.stack()
+            .find_map(|info| info.facts.tls.get())
+            .map(|facts| &**facts)
+    }
+
+    /// What the TLS client nearest to this flow said first, if somebody has looked.
+    pub fn client_hello(&self) -> Option<&ClientHello> {
+        self.stack()
+            .find_map(|info| info.facts.client_hello.get())
+            .map(|hello| &**hello)
     }
 
     /// What third parties have attached.
@@ -201,6 +218,8 @@ pub struct Far {
     pub target: Target,
     /// What was reached.
     pub peer: Option<SocketAddr>,
+    /// What was learned on the way: the protocol that TLS settled on, for one.
+    pub facts: Facts,
 }
 
 /// A flow on its way through the engine. Not `Clone`: it owns what it carries.
@@ -300,6 +319,13 @@ impl Flow {
         self.target = Some(far.target.clone());
         self.far = Some(far);
         self
+    }
+
+    /// Whether it is a stream as an on-ramp gives it, of which nothing is decided yet.
+    pub(crate) fn is_from_outside(&self) -> bool {
+        self.target.is_none()
+            && self.info.parent.is_none()
+            && matches!(self.info.layer, Layer::Tcp | Layer::Unix)
     }
 
     /// Holds `permit` until the flow ends.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::drain::Stage;
 use crate::engine::{Engine, Means, Terminal};
 use crate::hooks::FlowHooks;
+use crate::lift::{AnyLift, Decapsulate};
 use crate::offramp::{AnyOfframp, DialOptions, Dialer, Direct, EgressPolicy};
 use crate::onramp::{
     AnyOnramp, Bind, Bound, ListenAddr, Seed, StreamBind, StreamOptions, UdpBind, UdpOptions,
@@ -37,6 +38,7 @@ pub struct Proxy<A: FlowHooks = ()> {
     targets: Vec<Result<Target>>,
     relay: RelayOptions,
     offramp: OfframpFactory,
+    lifts: Vec<AnyLift>,
     terminals: Vec<TerminalFactory<A>>,
     workers: Option<usize>,
 }
@@ -108,6 +110,7 @@ impl<A: FlowHooks> Proxy<A> {
                 DialOptions::default(),
                 ResolveOptions::default(),
             ),
+            lifts: Vec::new(),
             terminals: Vec::new(),
             workers: None,
         }
@@ -197,6 +200,14 @@ impl<A: FlowHooks> Proxy<A> {
         self
     }
 
+    /// What lifts flows to another layer, TLS for one; all workers share it. The first one added lifts every stream that
+    /// comes in, unless a hook decides otherwise; the others lift where [`crate::Verdict::Decapsulate`] says so.
+    #[must_use]
+    pub fn lift(mut self, lift: impl Decapsulate) -> Self {
+        self.lifts.push(AnyLift::new(lift));
+        self
+    }
+
     /// A protocol that serves flows. The first one added serves those that nobody routes.
     #[must_use]
     pub fn terminal(mut self, make: TerminalFactory<A>) -> Self {
@@ -282,8 +293,9 @@ impl<A: FlowHooks> Service for Proxy<A> {
             relay: self.relay.clone(),
             targets,
         };
-        let engine =
-            Engine::new(self.hooks.clone(), worker.clone(), means).with_terminals(terminals);
+        let engine = Engine::new(self.hooks.clone(), worker.clone(), means)
+            .with_lifts(self.lifts.clone())
+            .with_terminals(terminals);
         for seed in seeds {
             tokio::spawn(accept(seed(worker)?, engine.clone()));
         }

@@ -12,10 +12,11 @@ pub type Drive = Box<dyn FnOnce(Flow) -> BoxFuture<'static, Result<()>> + Send>;
 /// What is to become of a flow.
 #[non_exhaustive]
 pub enum Verdict {
-    /// What the configuration says: relay a flow whose target is known, serve it with the one protocol that is
-    /// configured otherwise.
+    /// What the configuration says: relay a flow whose target is known; lift a stream that has just come in from outside,
+    /// where a lift (TLS) is configured; serve it with the first protocol that is configured otherwise.
     Continue,
-    /// Lift it to `Layer`.
+    /// Lift it to `Layer`: what lies inside is a flow again, and the hook is asked about that, too; or serve it with the
+    /// protocol of that layer.
     Decapsulate(Layer),
     /// Send it there as it is.
     Route(Target),

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use oxy_core::flow::Far;
+use oxy_core::flow::{Facts, Far};
 use oxy_core::offramp::{AnyOfframp, Offramp};
 use oxy_core::relay::RelayOptions;
 use oxy_core::{
@@ -237,6 +237,7 @@ impl Offramp for Nowhere {
             carrier: Carrier::Stream(near),
             target: target.clone(),
             peer: None,
+            facts: Facts::default(),
         })
     }
 }

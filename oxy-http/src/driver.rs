@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use http::StatusCode;
 use oxy_core::buffer::Buffer;
 use oxy_core::{
-    BoxFuture, Carrier, Engine, Error, ErrorKind, Far, Flow, FlowHooks, Layer, Open, Result, Side,
-    StreamIo, Terminal,
+    BoxFuture, Carrier, Engine, Error, ErrorKind, Facts, Far, Flow, FlowHooks, Layer, Open, Result,
+    Side, StreamIo, Terminal,
 };
 use tokio::task::JoinSet;
 
@@ -335,6 +335,7 @@ impl<H> Driver<H> {
                     carrier: Carrier::Stream(stream),
                     target: target.clone(),
                     peer: None,
+                    facts: Facts::default(),
                 };
                 Outcome::Tunnel(Layer::Upgrade, Opening::Switched(head, protocol), far)
             }

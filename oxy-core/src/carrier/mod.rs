@@ -5,7 +5,7 @@ mod stream;
 mod udp;
 
 pub use datagram::{DatagramIo, DatagramPort, Segment};
-pub use stream::{ByteIo, Link, StreamIo};
+pub use stream::{ByteIo, Link, Readiness, StreamIo};
 pub use udp::UdpPort;
 pub(crate) use udp::{receive, send};
 

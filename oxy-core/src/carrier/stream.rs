@@ -22,6 +22,27 @@ pub trait ByteIo: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     fn abort(&mut self, code: u64) {
         let _ = code;
     }
+
+    /// The stream as one that knows by itself whether it is readable. Without it a [`Link`] reads ahead in order to find out,
+    /// and keeps what it has read.
+    fn readiness(&mut self) -> Option<&mut dyn Readiness> {
+        None
+    }
+}
+
+/// What a [`ByteIo`] can say of itself without giving bytes away.
+pub trait Readiness {
+    /// See [`Link::poll_readable`]. No buffer is held, and nothing is allocated, while it is pending.
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// See [`Link::poll_writable`].
+    fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// See [`Link::poll_reset`].
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// See [`Link::is_quiet`]. What the stream's own protocol has to say in between (a TLS session ticket) breaks no silence.
+    fn is_quiet(&mut self) -> bool;
 }
 
 impl ByteIo for tokio::io::DuplexStream {}
@@ -89,7 +110,12 @@ impl Link {
 
     /// Ready once a write would take something. Cancel safe.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        with_socket!(&self.kind, socket => socket.poll_write_ready(cx), _other => Poll::Ready(Ok(())))
+        with_socket!(&self.kind, socket => socket.poll_write_ready(cx), other => {
+            match other_of(other).io.readiness() {
+                Some(readiness) => readiness.poll_writable(cx),
+                None => Poll::Ready(Ok(())),
+            }
+        })
     }
 
     /// Reads what is there; `Ok(0)` is the end of the stream (or an empty `buf`). Cancel safe.
@@ -145,14 +171,18 @@ impl Link {
             let peeked = socket.try_io(Interest::READABLE, || recv(socket, &mut [0], RecvFlags::PEEK));
             matches!(peeked, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
         }, other => {
-            let mut cx = Context::from_waker(std::task::Waker::noop());
-            other_of(other).poll_readable(&mut cx).is_pending()
+            other_of(other).is_quiet()
         })
     }
 
     /// Ready once the peer has reset the stream: for watching a client that waits. Nothing is consumed. A peer that has
     /// sent more, or has only ended its half, is not gone, and nothing more can be told of it here. Cancel safe.
     pub fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Kind::Other(other) = &self.kind
+            && let Some(readiness) = other_of(other).io.readiness()
+        {
+            return readiness.poll_reset(cx);
+        }
         let peeked = with_socket!(&self.kind, socket => loop {
             if let Err(e) = ready!(socket.poll_read_ready(cx)) {
                 break Err(e);
@@ -276,6 +306,9 @@ fn other_of(other: &Mutex<Other>) -> MutexGuard<'_, Other> {
 
 impl Other {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(readiness) = self.io.readiness() {
+            return readiness.poll_readable(cx);
+        }
         if self.ahead.is_empty() && !self.ended {
             let mut buffer = Buffer::new();
             let n = ready!(self.poll_inner(cx, buffer.spare()))?;
@@ -284,6 +317,14 @@ impl Other {
             self.ahead = Bytes::copy_from_slice(buffer.filled());
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn is_quiet(&mut self) -> bool {
+        if let Some(readiness) = self.io.readiness() {
+            return readiness.is_quiet();
+        }
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        self.poll_readable(&mut cx).is_pending()
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {

@@ -3,7 +3,7 @@
 use super::{Dialer, Offramp};
 use crate::Result;
 use crate::carrier::{Carrier, DatagramIo, UdpPort};
-use crate::flow::{Far, FlowInfo};
+use crate::flow::{Facts, Far, FlowInfo};
 use crate::target::Target;
 
 /// Opens a socket to the target itself, after the name has been resolved and every address checked.
@@ -38,6 +38,7 @@ impl Offramp for Direct {
             carrier,
             target: target.clone(),
             peer,
+            facts: Facts::default(),
         })
     }
 }

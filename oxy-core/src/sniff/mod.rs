@@ -120,6 +120,11 @@ impl Flow {
     }
 }
 
+/// What a stream carries that begins with `first`; none where more bytes are needed to tell.
+pub fn tell(first: &[u8]) -> Option<Sniffed> {
+    judge(first, &[])
+}
+
 /// None where more bytes are needed.
 fn judge(first: &[u8], own: &[&dyn Sniff]) -> Option<Sniffed> {
     let known: [&dyn Sniff; 3] = [&tls::detect, &http2, &http1];

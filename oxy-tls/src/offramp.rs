@@ -1,0 +1,42 @@
+//! A way out through TLS.
+
+use oxy_core::offramp::{AnyOfframp, Offramp};
+use oxy_core::{Carrier, Error, ErrorKind, Far, FlowInfo, Result, Target};
+
+use crate::client::TlsClient;
+
+/// Opens the far side by another off-ramp, and TLS in it.
+///
+/// The origin must prove that it is the target's host, or the name that [`crate::ClientOptions::server_name`] gives. What TLS
+/// has settled is in the far side's facts.
+#[derive(Clone, Debug)]
+pub struct TlsOfframp {
+    inner: AnyOfframp,
+    client: TlsClient,
+}
+
+impl TlsOfframp {
+    /// TLS by `client` over what `inner` opens.
+    pub fn new(inner: AnyOfframp, client: TlsClient) -> Self {
+        Self { inner, client }
+    }
+}
+
+impl Offramp for TlsOfframp {
+    async fn open(&self, target: &Target, of: &FlowInfo) -> Result<Far> {
+        let host = match target {
+            Target::Tcp { host, .. } => Some(host),
+            _ => None,
+        };
+        // Before anything is dialled: it costs nothing to know.
+        let name = self.client.name(host)?;
+        let mut far = self.inner.open(target, of).await?;
+        let Carrier::Stream(stream) = far.carrier else {
+            return Err(Error::local(ErrorKind::Unsupported).context("TLS needs a stream"));
+        };
+        let (plain, facts) = self.client.connect_to(stream, name).await?;
+        far.carrier = Carrier::Stream(plain);
+        let _ = far.facts.tls.set(Box::new(facts));
+        Ok(far)
+    }
+}

@@ -1,0 +1,42 @@
+//! The cryptography: aws-lc-rs, and the versions that it is used with.
+
+use std::sync::{Arc, LazyLock};
+
+use rustls::SupportedProtocolVersion;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::version::{TLS12, TLS13};
+
+static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+    LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
+
+/// The provider, whose default key exchange is X25519MLKEM768. It is not installed as the process's default: that is the
+/// program's to choose.
+pub(crate) fn provider() -> &'static Arc<CryptoProvider> {
+    &PROVIDER
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+#[cfg_attr(
+    feature = "settings",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema)
+)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    #[cfg_attr(feature = "settings", serde(rename = "1.2"))]
+    V1_2,
+    /// RFC 8446.
+    #[cfg_attr(feature = "settings", serde(rename = "1.3"))]
+    V1_3,
+}
+
+/// The versions from `min` to `max`, none if that is no range.
+pub(crate) fn versions(min: TlsVersion, max: TlsVersion) -> Vec<&'static SupportedProtocolVersion> {
+    let range = min..=max;
+    [(TlsVersion::V1_3, &TLS13), (TlsVersion::V1_2, &TLS12)]
+        .into_iter()
+        .filter(|(version, _)| range.contains(version))
+        .map(|(_, version)| version)
+        .collect()
+}
