@@ -39,6 +39,7 @@
 pub mod buffer;
 pub mod carrier;
 pub mod clock;
+pub mod cluster;
 pub mod drain;
 pub mod engine;
 pub mod error;
