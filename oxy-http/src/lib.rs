@@ -55,6 +55,7 @@ mod pool;
 pub mod proxy;
 pub mod respond;
 mod rewritten;
+pub mod route;
 mod scratch;
 pub mod semantics;
 mod table;

@@ -15,7 +15,7 @@ pub(crate) mod server;
 
 mod facts;
 mod reject;
-mod target;
+pub(crate) mod target;
 pub(crate) mod token;
 
 pub use reject::Reject;
