@@ -63,6 +63,7 @@ pub mod proxy;
 mod reply;
 pub mod respond;
 mod rewritten;
+pub mod route;
 mod scratch;
 pub mod semantics;
 mod table;
