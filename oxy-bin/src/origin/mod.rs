@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Response, StatusCode};
-use oxy_core::onramp::ListenAddr;
 use oxy_core::{Error, ErrorKind, Proxy, Result, Running, Server, Target};
 use oxy_http::{At, Body, Http, HttpHooks, HttpProxy, Req, Route, respond};
 
