@@ -66,7 +66,7 @@ pub struct Open<A: FlowHooks> {
     ended: Mutex<Ended>,
     /// Children close before their parents.
     _parent: Option<Arc<Open<A>>>,
-    _entry: Entry,
+    entry: Entry,
     _guard: Guard,
     /// Held until the flow ends.
     permit: Option<Permit>,
@@ -142,7 +142,10 @@ impl<A: FlowHooks> Engine<A> {
         flow: Flow,
         parent: Option<Arc<Open<A>>>,
     ) -> BoxFuture<'static, Result<()>> {
-        let opening = Open::new(self, &flow, parent);
+        self.live(Open::new(self, &flow, parent), flow)
+    }
+
+    fn live(&self, opening: Open<A>, flow: Flow) -> BoxFuture<'static, Result<()>> {
         // What it takes to decide is freed before the work begins: an idle connection should not hold it.
         let deciding = Box::pin(self.clone().decide(opening, flow));
         Box::pin(async move {
@@ -174,9 +177,12 @@ impl<A: FlowHooks> Engine<A> {
         (open, work)
     }
 
-    /// [`Engine::enter`] on a task of its own.
+    /// [`Engine::enter`] on a task of its own, which is dropped where the engine's branch of the drain tree is aborted.
     pub fn spawn(&self, flow: Flow) {
-        tokio::spawn(self.enter(flow, None));
+        let opening = Open::new(self, &flow, None);
+        let (line, info) = (opening.entry.index(), flow.info.clone());
+        let task = tokio::spawn(self.live(opening, flow)).abort_handle();
+        self.0.worker.driven(line, &info, task);
     }
 
     fn carry_out(
@@ -337,7 +343,7 @@ impl<A: FlowHooks> Open<A> {
             hooks,
             ended: Mutex::new(Ended::Cut),
             _parent: parent,
-            _entry: engine.0.worker.enter(info.clone()),
+            entry: engine.0.worker.enter(info.clone()),
             _guard: engine.0.worker.drain().guard(),
             permit: None,
             info,

@@ -3,14 +3,19 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::task::JoinHandle;
 
 use crate::drain::Stage;
 use crate::engine::{Engine, Means, Terminal};
+use crate::flow::Flow;
 use crate::hooks::FlowHooks;
 use crate::lift::{AnyLift, Decapsulate};
 use crate::offramp::{AnyOfframp, DialOptions, Dialer, Direct, EgressPolicy};
 use crate::onramp::{
-    AnyOnramp, Bind, Bound, ListenAddr, Seed, StreamBind, StreamOptions, UdpBind, UdpOptions,
+    AnyOnramp, Bind, Bound, ListenAddr, Places, Seed, Site, StreamBind, StreamOptions, UdpBind,
+    UdpOptions,
 };
 use crate::relay::RelayOptions;
 use crate::resolve::{ResolveOptions, Resolver};
@@ -261,26 +266,38 @@ fn direct(policy: EgressPolicy, dial: DialOptions, resolve: ResolveOptions) -> O
 
 /// A [`Proxy`], whoever its application is.
 pub(crate) trait Service: Send + Sync {
-    /// Binds the on-ramps; called once, before any worker starts.
-    fn bind(&mut self, workers: usize) -> Result<Vec<(Arc<str>, Bound)>>;
-    /// Starts to serve on a worker's thread, inside its runtime.
-    fn serve(&self, worker: &Worker, seeds: Vec<Seed>) -> Result<()>;
+    /// The name that it goes by.
+    fn name(&self) -> &Arc<str>;
+    /// Binds the on-ramps; called once, before [`Service::prepare`].
+    fn bind(&mut self, workers: usize, places: &mut Places) -> Result<Vec<Bound>>;
+    /// Makes ready to serve on a worker's thread, inside its runtime. Nothing is to be seen of it before it begins.
+    fn prepare(&self, worker: &Worker, seeds: Vec<Seed>) -> Result<Begin>;
 }
 
+/// Begins to take flows in, and gives the tasks that do.
+pub(crate) type Begin = Box<dyn FnOnce() -> Vec<JoinHandle<()>>>;
+
 impl<A: FlowHooks> Service for Proxy<A> {
-    fn bind(&mut self, workers: usize) -> Result<Vec<(Arc<str>, Bound)>> {
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    fn bind(&mut self, workers: usize, places: &mut Places) -> Result<Vec<Bound>> {
         for target in &mut self.targets {
             if target.is_err() {
                 std::mem::replace(target, Err(Error::local(ErrorKind::NoRoute)))?;
             }
         }
-        self.listen
-            .drain(..)
-            .map(|bind| Ok((self.name.clone(), bind?.bind(&self.name, workers)?)))
-            .collect()
+        let mut site = Site {
+            name: &self.name,
+            workers,
+            places,
+        };
+        let listen = self.listen.drain(..);
+        listen.map(|bind| bind?.bind(&mut site)).collect()
     }
 
-    fn serve(&self, worker: &Worker, seeds: Vec<Seed>) -> Result<()> {
+    fn prepare(&self, worker: &Worker, seeds: Vec<Seed>) -> Result<Begin> {
         let offramp = (self.offramp)(worker)?;
         let terminals = self
             .terminals
@@ -296,27 +313,62 @@ impl<A: FlowHooks> Service for Proxy<A> {
         let engine = Engine::new(self.hooks.clone(), worker.clone(), means)
             .with_lifts(self.lifts.clone())
             .with_terminals(terminals);
-        for seed in seeds {
-            tokio::spawn(accept(seed(worker)?, engine.clone()));
-        }
-        Ok(())
+        let onramps: Vec<_> = seeds
+            .into_iter()
+            .map(|seed| seed(worker))
+            .collect::<Result<_>>()?;
+        Ok(Box::new(move || {
+            let accepting = onramps.into_iter().map(|mut onramp| {
+                onramp.begin();
+                tokio::spawn(accept(onramp, engine.clone()))
+            });
+            accepting.collect()
+        }))
     }
 }
 
-/// Takes flows in until the worker drains.
+/// Takes flows in until its branch of the worker drains.
 async fn accept<A: FlowHooks>(mut onramp: AnyOnramp, engine: Engine<A>) {
     let drain = engine.worker().drain().clone();
     // Listeners count as work: a drain is not over before they have taken what was waiting in their queues.
     let _guard = drain.guard();
     let mut draining = std::pin::pin!(drain.reached(Stage::Draining));
+    let take = |accepted: Result<Flow>| match accepted {
+        Ok(flow) => engine.spawn(flow),
+        Err(error) => tracing::warn!("{error:?}"),
+    };
     loop {
         tokio::select! {
             biased;
-            accepted = onramp.accept() => match accepted {
-                Ok(flow) => engine.spawn(flow),
-                Err(error) => tracing::warn!("{error:?}"),
-            },
             () = &mut draining => break,
+            accepted = onramp.accept() => take(accepted),
         }
     }
+    // Whoever waits in a queue when its socket is closed is lost.
+    for _ in 0..LAST_LOOKS {
+        // Until the event loop has looked again, what came in since is not known.
+        tokio::task::yield_now().await;
+        let mut any = false;
+        while let Some(accepted) = at_once(onramp.accept()).await {
+            take(accepted);
+            any = true;
+        }
+        if !any {
+            break;
+        }
+    }
+}
+
+/// How often a queue is looked at again before its socket is closed because something was in it: a flood of new
+/// connections must not keep a listener open that is to go.
+const LAST_LOOKS: usize = 100;
+
+/// What `work` gives without waiting.
+async fn at_once<T>(work: impl Future<Output = T>) -> Option<T> {
+    let mut work = std::pin::pin!(tokio::task::coop::unconstrained(work));
+    std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
