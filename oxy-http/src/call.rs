@@ -63,6 +63,15 @@ impl Answer {
         }
     }
 
+    /// What a gRPC origin says went wrong, where it says so at once (a response of trailers only).
+    pub(crate) fn grpc_status(&self) -> Option<u32> {
+        let Self::Http2(response) = self else {
+            return None;
+        };
+        let status = response.headers().get("grpc-status")?;
+        status.to_str().ok()?.parse().ok()
+    }
+
     /// The head alone.
     pub(crate) fn into_head(self) -> Res {
         match self {

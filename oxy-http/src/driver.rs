@@ -15,7 +15,8 @@ use tokio::task::JoinSet;
 use crate::asked::Asked;
 use crate::attended::Attended;
 use crate::books::Books;
-use crate::forward::{Called, Forwarder};
+use crate::dispatch::{Decision, Dispatch};
+use crate::forward::{self, Called};
 use crate::h1::server::{Conn, Next, Server};
 use crate::h2;
 use crate::hooks::{At, HttpHooks, Route};
@@ -23,22 +24,16 @@ use crate::linger::linger;
 use crate::message::{Req, Res};
 use crate::reply::{Exchange, Opening, Reply};
 use crate::respond;
-use crate::table::Table;
 
 /// HTTP as the engine knows it.
 pub(crate) struct Driver<H> {
     hooks: Arc<H>,
-    table: Table,
-    forwarder: Forwarder,
+    dispatch: Dispatch,
 }
 
 impl<H> Driver<H> {
-    pub(crate) fn new(hooks: Arc<H>, table: Table, forwarder: Forwarder) -> Self {
-        Self {
-            hooks,
-            table,
-            forwarder,
-        }
+    pub(crate) fn new(hooks: Arc<H>, dispatch: Dispatch) -> Self {
+        Self { hooks, dispatch }
     }
 }
 
@@ -59,7 +54,7 @@ impl<A: FlowHooks, H: HttpHooks<A::Conn>> Terminal<A> for Driver<H> {
             });
         };
         let drain = engine.worker().drain().clone();
-        let options = self.forwarder.options.clone();
+        let options = self.dispatch.desk().options().clone();
         if speaks_http2(&flow.info) {
             let server = h2::server::Server::new(stream, options, drain);
             return Box::pin(multiplexed(self, engine, open, server));
@@ -156,8 +151,11 @@ fn parting(server: h2::server::Server, mut exchanges: JoinSet<()>) -> BoxFuture<
 }
 
 /// Whether the two ends have agreed upon HTTP/2 (ALPN, RFC 7301).
-fn speaks_http2(_: &oxy_core::FlowInfo) -> bool {
-    false
+fn speaks_http2(info: &oxy_core::FlowInfo) -> bool {
+    info.layer == Layer::Tls
+        && info
+            .tls()
+            .is_some_and(|tls| tls.alpn.as_deref() == Some(b"h2"))
 }
 
 /// What ends a connection after an exchange, if that was the last.
@@ -236,7 +234,7 @@ impl<H> Driver<H> {
             stream.unread(ahead.filled());
         }
         let drain = engine.worker().drain().clone();
-        let server = h2::server::Server::new(stream, self.forwarder.options.clone(), drain);
+        let server = h2::server::Server::new(stream, self.dispatch.desk().options().clone(), drain);
         Box::pin(multiplexed(self, engine.clone(), open.clone(), server))
     }
 
@@ -309,14 +307,19 @@ impl<H> Driver<H> {
         let at = books.at;
         let client = reply.client();
         let hook = self.hooks.on_request(at, &mut books.cx, &mut req);
-        let endpoint = match Attended::by(&client, hook).await? {
-            Route::Table => self.table.endpoint(&books.asked, &self.forwarder)?,
-            Route::To(target) => self.forwarder.endpoint(&target),
+        let desk = self.dispatch.desk();
+        let mut going = match Attended::by(&client, hook).await? {
+            Route::Table => match desk.decide(&books.asked, &mut req, at.info)? {
+                Decision::Go(going) => going,
+                Decision::Answer(response) => return Ok(Outcome::Response(Res::from(*response))),
+            },
+            Route::To(target) => desk.to(&target),
             Route::Answer(response) => return Ok(Outcome::Response(Res::from(*response))),
             Route::Refuse(error) => return Err(error),
         };
-        let endpoint = &*books.upstream.insert(endpoint);
-        let target = &endpoint.target;
+        books.course.pick = going.pick.take();
+        books.course.upstream = Some(going.endpoint.clone());
+        let target = &going.endpoint.target;
         let hook = self.hooks.on_upstream(at, &mut books.cx, target, &mut req);
         Attended::by(&client, hook).await?;
         if books.asked.is_connect() {
@@ -324,12 +327,12 @@ impl<H> Driver<H> {
             let far = Attended::by(&client, open).await?;
             return Ok(Outcome::Tunnel(Layer::Connect, Opening::Connect, far));
         }
-        let called = self
-            .forwarder
-            .call(req, endpoint, at.info, reply, &mut books.course)
-            .await?;
+        let called = forward::call(req, &going, at.info, reply, &mut books.course).await?;
         Ok(match called {
-            Called::Response(res) => Outcome::Response(res),
+            Called::Response(mut res) => {
+                going.finish(&mut res);
+                Outcome::Response(res)
+            }
             Called::Switched(head, protocol, stream) => {
                 let far = Far {
                     carrier: Carrier::Stream(stream),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use ::h2::client::SendRequest;
 use ::h2::{Ping, PingPong};
 use oxy_core::clock::Alarm;
-use oxy_core::{Error, ErrorKind, Result, Side, StreamIo};
+use oxy_core::{Error, ErrorKind, Result, Side, StreamIo, cluster};
 use tokio::sync::Notify;
 
 use super::fault::fault;
@@ -141,7 +141,13 @@ impl Sessions {
 
 impl Opening {
     /// Makes a session of a stream to the origin, with a first place on it.
-    pub(crate) async fn greet(self, stream: StreamIo, options: &HttpOptions) -> Result<Ticket> {
+    /// `place` is the connection's place among those of its cluster.
+    pub(crate) async fn greet(
+        self,
+        stream: StreamIo,
+        place: Option<cluster::Connection>,
+        options: &HttpOptions,
+    ) -> Result<Ticket> {
         let http2 = &options.http2;
         let (io, watch) = Io::new(stream, Guard::of_server(Instant::now()));
         let handshake = ::h2::client::Builder::new()
@@ -169,6 +175,7 @@ impl Opening {
             watch,
             Arc::downgrade(&session),
             options.timeouts.body,
+            place,
         ));
         let ticket = session.ticket();
         self.0.list().open.push(session);
@@ -269,6 +276,7 @@ async fn drive(
     watch: Arc<Watch>,
     session: Weak<Session>,
     patience: Duration,
+    _place: Option<cluster::Connection>,
 ) {
     let alarm = Alarm::new();
     let mut stalled = false;
