@@ -68,7 +68,12 @@ struct Outgoing {
 
 impl Forwarder {
     pub(crate) fn new(options: Arc<HttpOptions>, offramp: AnyOfframp) -> Self {
-        let pool = Pool::new(options.pool.clone());
+        let mut pooling = options.pool.clone();
+        if offramp.is_per_client() {
+            // Its connections say whom they are for: the next client's request must not go by one.
+            pooling.max_requests = 1;
+        }
+        let pool = Pool::new(pooling);
         let budget = Budget::new(&options);
         Self {
             options,
