@@ -293,7 +293,10 @@ fn values_are_found_by_their_types() {
     let mut tlvs = header.tlvs.clone();
     assert_eq!(tlvs.push(kind::CRC32C, &[0; 4]), Err(HeaderError::Tlv));
     assert_eq!(tlvs.push(kind::UNIQUE_ID, &[0; 129]), Err(HeaderError::Tlv));
-    assert_eq!(tlvs.push(kind::NOOP, &vec![0; 65_536]), Err(HeaderError::Long));
+    assert_eq!(
+        tlvs.push(kind::NOOP, &vec![0; 65_536]),
+        Err(HeaderError::Long)
+    );
     assert_eq!(tlvs, header.tlvs);
     header.tlvs.push(kind::NOOP, &vec![0; 65_400]).unwrap();
     assert_eq!(header.write(), Err(HeaderError::Long));
