@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crate::carrier::Carrier;
 use crate::drain::{Guard, Stage};
-use crate::flow::{Far, Flow, FlowInfo, Layer, MAX_DEPTH, Permit};
+use crate::flow::{Far, Flow, FlowInfo, Layer, MAX_DEPTH, Permit, Prelude};
 use crate::hooks::FlowHooks;
 use crate::lift::AnyLift;
 use crate::offramp::AnyOfframp;
@@ -66,10 +66,17 @@ pub struct Open<A: FlowHooks> {
     ended: Mutex<Ended>,
     /// Children close before their parents.
     _parent: Option<Arc<Open<A>>>,
-    entry: Entry,
-    _guard: Guard,
+    _place: Place,
     /// Held until the flow ends.
     permit: Option<Permit>,
+}
+
+/// A flow's place in its worker.
+struct Place {
+    entry: Entry,
+    /// The worker waits for it when it drains.
+    #[expect(dead_code, reason = "it is held")]
+    guard: Guard,
 }
 
 impl<A: FlowHooks> Engine<A> {
@@ -142,7 +149,55 @@ impl<A: FlowHooks> Engine<A> {
         flow: Flow,
         parent: Option<Arc<Open<A>>>,
     ) -> BoxFuture<'static, Result<()>> {
-        self.live(Open::new(self, &flow, parent), flow)
+        let place = self.place(&flow.info);
+        self.begin(flow, parent, place)
+    }
+
+    fn begin(
+        &self,
+        mut flow: Flow,
+        parent: Option<Arc<Open<A>>>,
+        place: Place,
+    ) -> BoxFuture<'static, Result<()>> {
+        match flow.prelude.take() {
+            None => self.live(Open::new(self, &flow, parent, place), flow),
+            Some(prelude) => self.clone().preceded(prelude, flow, parent, place),
+        }
+    }
+
+    /// Does first what comes before the application.
+    fn preceded(
+        self,
+        prelude: Prelude,
+        flow: Flow,
+        parent: Option<Arc<Open<A>>>,
+        place: Place,
+    ) -> BoxFuture<'static, Result<()>> {
+        let info = flow.info.clone();
+        let preluding = prelude(flow);
+        Box::pin(async move {
+            let preluded = preluding.await;
+            let work = match preluded {
+                Ok(flow) => {
+                    place.entry.is_now(&flow.info);
+                    self.live(Open::new(&self, &flow, parent, place), flow)
+                }
+                Err(error) => {
+                    let mut result = Err(error);
+                    log(&info, &mut result);
+                    return result;
+                }
+            };
+            drop((self, info));
+            work.await
+        })
+    }
+
+    fn place(&self, info: &Arc<FlowInfo>) -> Place {
+        Place {
+            entry: self.0.worker.enter(info.clone()),
+            guard: self.0.worker.drain().guard(),
+        }
     }
 
     fn live(&self, opening: Open<A>, flow: Flow) -> BoxFuture<'static, Result<()>> {
@@ -179,9 +234,9 @@ impl<A: FlowHooks> Engine<A> {
 
     /// [`Engine::enter`] on a task of its own, which is dropped where the engine's branch of the drain tree is aborted.
     pub fn spawn(&self, flow: Flow) {
-        let opening = Open::new(self, &flow, None);
-        let (line, info) = (opening.entry.index(), flow.info.clone());
-        let task = tokio::spawn(self.live(opening, flow)).abort_handle();
+        let place = self.place(&flow.info);
+        let (line, info) = (place.entry.index(), flow.info.clone());
+        let task = tokio::spawn(self.begin(flow, None, place)).abort_handle();
         self.0.worker.driven(line, &info, task);
     }
 
@@ -335,7 +390,7 @@ impl<A: FlowHooks> fmt::Debug for Engine<A> {
 }
 
 impl<A: FlowHooks> Open<A> {
-    fn new(engine: &Engine<A>, flow: &Flow, parent: Option<Arc<Self>>) -> Self {
+    fn new(engine: &Engine<A>, flow: &Flow, parent: Option<Arc<Self>>, place: Place) -> Self {
         let info = flow.info.clone();
         let hooks = engine.0.hooks.clone();
         Self {
@@ -343,8 +398,7 @@ impl<A: FlowHooks> Open<A> {
             hooks,
             ended: Mutex::new(Ended::Cut),
             _parent: parent,
-            entry: engine.0.worker.enter(info.clone()),
-            _guard: engine.0.worker.drain().guard(),
+            _place: place,
             permit: None,
             info,
         }

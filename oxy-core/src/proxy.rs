@@ -138,10 +138,7 @@ impl<A: FlowHooks> Proxy<A> {
                     address,
                     options: self.udp_options.clone(),
                 }),
-                address => Box::new(StreamBind {
-                    address,
-                    options: self.stream_options.clone(),
-                }),
+                address => Box::new(StreamBind::new(address, self.stream_options.clone())),
             }
         });
         self.listen.push(bind);

@@ -110,9 +110,8 @@ impl Desk {
                 .cloned()
         };
         let backends = plan.upstreams.iter().map(|upstream| {
-            known(upstream).unwrap_or_else(|| {
-                Arc::new(Backend::new(upstream.clone(), offramp, pool, worker))
-            })
+            known(upstream)
+                .unwrap_or_else(|| Arc::new(Backend::new(upstream.clone(), offramp, pool, worker)))
         });
         let open = before.map_or_else(
             || {
@@ -250,12 +249,7 @@ impl Desk {
         })
     }
 
-    fn go(
-        self: &Arc<Self>,
-        changes: Changes,
-        req: &mut Req,
-        https: bool,
-    ) -> Result<Going> {
+    fn go(self: &Arc<Self>, changes: Changes, req: &mut Req, https: bool) -> Result<Going> {
         let backend = self.backends.get(changes.backend).ok_or_else(no_route)?;
         let wish = Wish::of(backend, req, changes.key);
         let mut going = self.pick(backend, &wish, https)?;
@@ -265,7 +259,11 @@ impl Desk {
         going.upstream_host = changes.host == NewHost::Upstream;
         if let Some(path) = changes.path {
             let mut parts = req.uri().clone().into_parts();
-            let bad = |e| Error::local(ErrorKind::Internal).context("a rewritten path").because(e);
+            let bad = |e| {
+                Error::local(ErrorKind::Internal)
+                    .context("a rewritten path")
+                    .because(e)
+            };
             let path = PathAndQuery::try_from(path).map_err(bad)?;
             parts.path_and_query = Some(path);
             *req.uri_mut() = http::Uri::from_parts(parts)
@@ -289,12 +287,7 @@ impl Desk {
         Ok(going)
     }
 
-    fn pick(
-        self: &Arc<Self>,
-        backend: &Arc<Backend>,
-        wish: &Wish,
-        https: bool,
-    ) -> Result<Going> {
+    fn pick(self: &Arc<Self>, backend: &Arc<Backend>, wish: &Wish, https: bool) -> Result<Going> {
         let pick = backend.balancer.pick(&wish.want())?;
         let mut going = self.going(backend.endpoint(&pick)?);
         going.cookies.extend(backend.tells(&pick, https));

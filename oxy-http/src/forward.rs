@@ -184,7 +184,10 @@ impl<'a> Trip<'a> {
                     }
                     course.retries += 1;
                     (endpoint, fresh, errand.body) = (next, new, body);
-                    let wait = self.going.desk.backoff(self.going.route.as_ref(), course.retries);
+                    let wait = self
+                        .going
+                        .desk
+                        .backoff(self.going.route.as_ref(), course.retries);
                     if !wait.is_zero() {
                         let wait = async {
                             tokio::time::sleep(wait).await;
@@ -535,43 +538,41 @@ fn accept_http1(
     options: &HttpOptions,
     errand: &Errand,
 ) -> Result<Called> {
-        if index.status == 101 {
-            // Only a protocol that was offered can be changed to (RFC 9110 section 7.8).
-            let Some(protocol) = errand.upgrade.clone().filter(|_| index.upgrade) else {
-                return Err(
-                    Error::up(ErrorKind::Malformed).context("an upgrade that nobody asked for")
-                );
-            };
-            let mut stream = StreamIo::from_link(link);
-            stream.unread(&buffer.filled()[index.head_len..]);
-            buffer.truncate(index.head_len);
-            let head = Res::raw(buffer, index, Body::empty());
-            return Ok(Called::Switched(head, protocol, stream));
-        }
-        lease.keep_alive = index.keep_alive;
-        lease.upload = upload;
-        let rest = Rest::from(index.framing);
-        let body = if matches!(rest, Rest::Done) {
-            // Bytes behind a response that has no body are nobody's.
-            if buffer.len() == index.head_len {
-                lease.come_home(Source {
-                    link,
-                    ahead: None,
-                    rest,
-                });
-            }
-            buffer.truncate(index.head_len);
-            Body::empty()
-        } else {
-            let source = Source {
+    if index.status == 101 {
+        // Only a protocol that was offered can be changed to (RFC 9110 section 7.8).
+        let Some(protocol) = errand.upgrade.clone().filter(|_| index.upgrade) else {
+            return Err(Error::up(ErrorKind::Malformed).context("an upgrade that nobody asked for"));
+        };
+        let mut stream = StreamIo::from_link(link);
+        stream.unread(&buffer.filled()[index.head_len..]);
+        buffer.truncate(index.head_len);
+        let head = Res::raw(buffer, index, Body::empty());
+        return Ok(Called::Switched(head, protocol, stream));
+    }
+    lease.keep_alive = index.keep_alive;
+    lease.upload = upload;
+    let rest = Rest::from(index.framing);
+    let body = if matches!(rest, Rest::Done) {
+        // Bytes behind a response that has no body are nobody's.
+        if buffer.len() == index.head_len {
+            lease.come_home(Source {
                 link,
                 ahead: None,
                 rest,
-            };
-            let home = Home::Upstream(lease);
-            Body::incoming(Incoming::new(source, home, options.chunk.clone()))
+            });
+        }
+        buffer.truncate(index.head_len);
+        Body::empty()
+    } else {
+        let source = Source {
+            link,
+            ahead: None,
+            rest,
         };
-        Ok(Called::Response(Res::raw(buffer, index, body)))
+        let home = Home::Upstream(lease);
+        Body::incoming(Incoming::new(source, home, options.chunk.clone()))
+    };
+    Ok(Called::Response(Res::raw(buffer, index, body)))
 }
 
 fn accept_http2(

@@ -53,7 +53,11 @@ impl HttpPlan {
     pub fn upstream(mut self, upstream: impl Into<Arc<Upstream>>) -> Result<Self> {
         let upstream = upstream.into();
         let name = upstream.cluster().name().clone();
-        if self.names.insert(name.clone(), self.upstreams.len()).is_some() {
+        if self
+            .names
+            .insert(name.clone(), self.upstreams.len())
+            .is_some()
+        {
             return Err(Error::local(ErrorKind::Malformed)
                 .context("two upstreams of one name")
                 .because(name.to_string()));
@@ -75,13 +79,18 @@ impl HttpPlan {
     /// `Malformed` for what is wrong with them, and for a cluster that is not there.
     pub fn routes(mut self, hosts: &[VirtualHostSpec]) -> Result<Self> {
         let wrong = |what, why: String| {
-            Err(Error::local(ErrorKind::Malformed).context(what).because(why))
+            Err(Error::local(ErrorKind::Malformed)
+                .context(what)
+                .because(why))
         };
         let table = match RouteTable::new(hosts) {
             Ok(table) => table,
             Err(error) => return wrong("the routes", error.to_string()),
         };
-        if let Some(name) = table.clusters().find(|name| !self.names.contains_key(*name)) {
+        if let Some(name) = table
+            .clusters()
+            .find(|name| !self.names.contains_key(*name))
+        {
             return wrong("a route's cluster is not there", name.to_owned());
         }
         for route in table.routes() {
@@ -145,7 +154,13 @@ impl fmt::Debug for HttpPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpPlan")
             .field("upstreams", &self.upstreams)
-            .field("routes", &self.table.as_ref().map_or(0, |table| table.routes().count()))
+            .field(
+                "routes",
+                &self
+                    .table
+                    .as_ref()
+                    .map_or(0, |table| table.routes().count()),
+            )
             .field("forward", &self.forward)
             .finish_non_exhaustive()
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -31,6 +31,8 @@ struct Shared {
     idle: AtomicUsize,
     /// How often the pool has been swept: its clock.
     sweeps: AtomicU64,
+    /// Whether nobody takes connections from it any more.
+    closed: AtomicBool,
     /// After how many sweeps an idle connection is too old.
     max_sweeps: u64,
 }
@@ -130,7 +132,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Pool {
     /// A pool with a task that sweeps it for as long as it lives. Needs a tokio runtime.
-    pub(crate) fn new(options: PoolOptions, way: Way) -> Arc<Self> {
+    pub(crate) fn new(mut options: PoolOptions, way: Way) -> Arc<Self> {
+        if way.offramp.is_per_client() {
+            // Its connections say whom they are for: the next client's request must not go by one.
+            options.max_requests = 1;
+        }
         let every = SWEEP.min(options.idle / 4).max(Duration::from_millis(10));
         let pool = Arc::new(Self {
             endpoints: Mutex::default(),
@@ -140,6 +146,7 @@ impl Pool {
                 way,
                 idle: AtomicUsize::new(0),
                 sweeps: AtomicU64::new(0),
+                closed: AtomicBool::new(false),
             }),
         });
         tokio::spawn(sweep(Arc::downgrade(&pool), every));
@@ -188,6 +195,7 @@ impl Drop for Pool {
     /// A connection has its place at an endpoint of a cluster, and that has what is kept of its connections: they would keep
     /// each other.
     fn drop(&mut self) {
+        self.shared.closed.store(true, Relaxed);
         for endpoint in lock(&self.endpoints).values() {
             lock(&endpoint.idle).clear();
         }
@@ -220,7 +228,7 @@ impl Endpoint {
             target,
             authority: authority.into_bytes().into(),
             idle: Mutex::default(),
-            sessions: Sessions::new(),
+            sessions: Sessions::new(shared.way.offramp.is_per_client()),
             speaks: AtomicU8::new(Speaks::at_first(&shared.way) as u8),
             shared,
         }
@@ -274,9 +282,10 @@ impl Endpoint {
             options,
             idle,
             sweeps,
+            closed,
             ..
         } = &*self.shared;
-        if options.max_requests != 0 && requests >= options.max_requests {
+        if closed.load(Relaxed) || options.max_requests != 0 && requests >= options.max_requests {
             return;
         }
         let mut list = lock(&self.idle);

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use oxy_core::cluster::{Cluster, ClusterSpec};
 use oxy_core::offramp::AnyOfframp;
 use oxy_core::proxy::{IntoListen, IntoTarget};
-use oxy_core::{
-    Error, ErrorKind, FlowHooks, Live, Proxy, Result, Target, Terminal, Worker,
-};
+use oxy_core::{Error, ErrorKind, FlowHooks, Live, Proxy, Result, Target, Terminal, Worker};
 
 use crate::dispatch::Dispatch;
 use crate::driver::Driver;
@@ -226,7 +224,10 @@ impl<A: FlowHooks> HttpProxy<A> for Proxy<A> {
         let Http { hooks, made } = http;
         // What is wrong with it is said when the proxy starts.
         let live = match made {
-            Made::Here(told) => told.plan().map(Live::new).map_err(|error| (error.kind(), format!("{error:?}"))),
+            Made::Here(told) => told
+                .plan()
+                .map(Live::new)
+                .map_err(|error| (error.kind(), format!("{error:?}"))),
             Made::Live(live) => Ok(live),
         };
         self.terminal(Box::new(move |worker: &Worker, offramp: &AnyOfframp| {

@@ -43,7 +43,10 @@ impl StickyCookie {
             .flat_map(|cookies| cookies.split(|&byte| byte == b';'))
             .find_map(|cookie| {
                 let value = token::trim(cookie).strip_prefix(self.name.as_bytes())?;
-                std::str::from_utf8(value.strip_prefix(b"=")?).ok()?.parse().ok()
+                std::str::from_utf8(value.strip_prefix(b"=")?)
+                    .ok()?
+                    .parse()
+                    .ok()
             })
     }
 
@@ -73,7 +76,10 @@ mod tests {
         let endpoint = EndpointId::of(&"127.0.0.1:80".parse().unwrap());
         let told = sticky.value(endpoint, true);
         let told = told.to_str().unwrap();
-        assert!(told.ends_with("; Path=/; HttpOnly; SameSite=Lax; Secure"), "{told}");
+        assert!(
+            told.ends_with("; Path=/; HttpOnly; SameSite=Lax; Secure"),
+            "{told}"
+        );
         let cookie = told.split(';').next().unwrap();
         let cookies = format!("a=b; {cookie};c=d");
         let find = |cookies: &str| sticky.find([&b"x=y"[..], cookies.as_bytes()].into_iter());

@@ -59,7 +59,10 @@ impl Upstream {
     /// Goes out by what `via` makes of the listener's way out, which encrypts: requests are then for `https`. What was
     /// agreed upon in the handshake (ALPN) is in the far side's facts, where [`Protocol::Auto`] looks for it.
     #[must_use]
-    pub fn secure(mut self, via: impl Fn(AnyOfframp) -> AnyOfframp + Send + Sync + 'static) -> Self {
+    pub fn secure(
+        mut self,
+        via: impl Fn(AnyOfframp) -> AnyOfframp + Send + Sync + 'static,
+    ) -> Self {
         self.secure = true;
         self.via(via)
     }

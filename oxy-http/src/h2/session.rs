@@ -26,6 +26,8 @@ pub(crate) struct Sessions {
     list: Mutex<List>,
     /// Told when there may be room for one more exchange.
     room: Notify,
+    /// Whether each exchange has a connection of its own.
+    exclusive: bool,
 }
 
 #[derive(Debug, Default)]
@@ -69,10 +71,12 @@ pub(crate) enum Place {
 pub(crate) struct Opening(Arc<Sessions>);
 
 impl Sessions {
-    pub(crate) fn new() -> Arc<Self> {
+    /// `exclusive` if connections say whom they are for, so that no other client's exchange may go by one.
+    pub(crate) fn new(exclusive: bool) -> Arc<Self> {
         Arc::new(Self {
             list: Mutex::default(),
             room: Notify::new(),
+            exclusive,
         })
     }
 
@@ -100,6 +104,9 @@ impl Sessions {
 
     /// A place, or the right to make one; none where both are taken.
     pub(crate) fn place(self: &Arc<Self>, options: &Http2Options) -> Option<Place> {
+        if self.exclusive {
+            return Some(Place::Open(self.opening()));
+        }
         let mut list = self.list();
         list.open.retain(|session| session.fit.load(Relaxed));
         let least = list
@@ -178,7 +185,9 @@ impl Opening {
             place,
         ));
         let ticket = session.ticket();
-        self.0.list().open.push(session);
+        if !self.0.exclusive {
+            self.0.list().open.push(session);
+        }
         Ok(ticket)
     }
 }
