@@ -242,7 +242,7 @@ impl Tools {
                 .find_map(|other| self.choose_in(plan, other, want))
                 .or_else(|| {
                     self.choose_in(
-                        &plan,
+                        plan,
                         level,
                         &Want {
                             avoid: &[],
