@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -18,7 +19,7 @@ use super::plan::{Level, Plan};
 use super::rng::{Rng, scale};
 use super::spec::BalanceSpec;
 use super::want::Want;
-use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::error::{Error, ErrorKind, Result, Retry, Side};
 
 /// Picks endpoints of a cluster for one worker, which has its own turns, chance and counts. Clones are the same one.
 ///
@@ -70,6 +71,9 @@ struct Tools {
     scratch: Vec<usize>,
 }
 
+/// How long a request waits for the first answer of DNS.
+const READY: Duration = Duration::from_secs(5);
+
 impl Balancer {
     pub(super) fn new(cluster: Arc<Cluster>, worker: usize) -> Self {
         Self::with_rng(cluster, worker, Rng::new())
@@ -119,6 +123,23 @@ impl Balancer {
         let seat = tools.seats.get(member).ok_or_else(nobody)?.clone();
         let budget = &plan.spec.retry_budget;
         Pick::new(seat, stuck, want.is_retry, budget)
+    }
+
+    /// [`Balancer::pick`], which waits for the first answer of DNS where there is nobody yet: at most 5 seconds, as a start
+    /// should take no longer, and where nobody tends the cluster there never is one. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// As [`Balancer::pick`].
+    pub async fn pick_when_ready(&self, want: &Want<'_>) -> Result<Pick> {
+        match self.pick(want) {
+            Err(error) if error.side() == Side::Up => {
+                let ready = Box::pin(self.cluster().ready());
+                _ = tokio::time::timeout(READY, ready).await;
+                self.pick(want)
+            }
+            picked => picked,
+        }
     }
 
     /// A place for a request that waits for a connection, held until it is dropped.

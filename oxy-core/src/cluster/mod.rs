@@ -3,8 +3,8 @@
 //! A [`Cluster`] is made of a [`ClusterSpec`] and shared by all workers: it knows the endpoints, where DNS says they are, and
 //! how each fares. Each worker picks through a [`Balancer`] of its own, which has its own turns and counts, and looks at
 //! what is shared only when something has changed. A [`Pick`] stands for one request; how that went is said with
-//! [`Pick::finish`], and an endpoint that fails too often is left alone for a while. [`Cluster::tend`] runs in the background
-//! once for each process: it asks DNS and checks the endpoints' health.
+//! [`Pick::finish`], and an endpoint that fails too often is left alone for a while. [`Cluster::tend`] runs in the
+//! background: it asks DNS and checks the endpoints' health.
 //!
 //! Nothing here knows what is sent: a flow of bytes, a datagram session and an HTTP request are all the same.
 //!
@@ -43,6 +43,7 @@ mod breaker;
 mod discover;
 mod endpoint;
 mod health;
+mod open;
 mod outlier;
 mod pick;
 mod plan;
@@ -74,6 +75,8 @@ pub use self::spec::{
 pub use self::tend::Tending;
 pub use self::want::Want;
 
+pub(crate) use self::open::open;
+
 use self::breaker::Breaker;
 use self::endpoint::Condition;
 use self::outlier::Patience;
@@ -91,6 +94,8 @@ pub struct Cluster {
     shared: Mutex<Shared>,
     /// Told whenever the list of endpoints or the settings are others.
     changed: watch::Sender<u64>,
+    /// Held by the one who tends it.
+    tended: tokio::sync::Mutex<()>,
 }
 
 struct Shared {
@@ -150,6 +155,7 @@ impl Cluster {
             breaker,
             shared: Mutex::new(shared),
             changed: watch::Sender::new(0),
+            tended: tokio::sync::Mutex::default(),
         }))
     }
 

@@ -11,7 +11,8 @@ use super::spec::RetryBudget;
 use crate::Result;
 use crate::target::Target;
 
-/// The endpoint that was picked for a request, which counts as under way until this is finished or dropped.
+/// The endpoint that was picked for a request, which counts as under way until this is finished or dropped. Dropped without a
+/// word, it says nothing about its endpoint.
 pub struct Pick {
     seat: Arc<Seat>,
     stuck: Stuck,
@@ -145,8 +146,14 @@ impl Pick {
         })
     }
 
-    /// Says how it went. `latency` is how long the answer, or for flows the connection, took, if there was one.
+    /// Says how it went, and that it is over. `latency` is how long the answer took, if there was one.
     pub fn finish(self, verdict: Verdict, latency: Option<Duration>) {
+        self.note(verdict, latency);
+    }
+
+    /// Says how it goes so far, once: a connection has opened, or the head of an answer is here. It stays under way until it
+    /// is dropped. `latency` is how long that took.
+    pub fn note(&self, verdict: Verdict, latency: Option<Duration>) {
         let Seat {
             endpoint,
             tally,

@@ -42,9 +42,10 @@ impl Cluster {
     /// Asks DNS where the endpoints are, checks their health, and looks at their rates of failure. Without it there are only
     /// endpoints that are listed with their targets; ejection for failures in a row and slow start work all the same.
     ///
-    /// To be run once for each cluster, in any worker. It never ends; dropped, it stops at once. It follows the settings as
-    /// they are updated.
+    /// It never ends; dropped, it stops at once. It follows the settings as they are updated. Where it runs more than once
+    /// for a cluster, one does the work, and another takes over when that is dropped.
     pub async fn tend(self: Arc<Self>, means: Tending) {
+        let _turn = self.tended.lock().await;
         tokio::join!(
             discover::discover(&self, &means.resolver),
             health::watch(&self, &means.probe),
