@@ -46,11 +46,18 @@ pub(super) struct Desk {
 
 /// An endpoint as one worker sees it.
 pub(super) struct Seat {
+    pub(super) entry: Arc<Entry>,
+    /// The entry's, which is looked at most.
+    pub(super) tally: Arc<Tally>,
+    /// Whatever the caller wants to find again with the endpoint, such as a pool of connections.
+    pub(super) kept: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+/// A worker's line in an endpoint's books. Apart from the seat, as connections refer to it that the seat may keep.
+pub(super) struct Entry {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) tally: Arc<Tally>,
     pub(super) desk: Arc<Desk>,
-    /// Whatever the caller wants to find again with the endpoint, such as a pool of connections.
-    pub(super) kept: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 struct State {
@@ -187,16 +194,20 @@ impl Desk {
 
 impl Seat {
     fn new(endpoint: Arc<Endpoint>, desk: Arc<Desk>) -> Self {
+        let tally = endpoint.condition.enlist();
         Self {
-            tally: endpoint.condition.enlist(),
-            endpoint,
-            desk,
+            tally: tally.clone(),
+            entry: Arc::new(Entry {
+                endpoint,
+                tally,
+                desk,
+            }),
             kept: OnceLock::new(),
         }
     }
 }
 
-impl Drop for Seat {
+impl Drop for Entry {
     fn drop(&mut self) {
         self.endpoint.condition.retire(&self.tally);
     }
@@ -204,7 +215,7 @@ impl Drop for Seat {
 
 impl fmt::Debug for Seat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Seat({})", self.endpoint.target())
+        write!(f, "Seat({})", self.entry.endpoint.target())
     }
 }
 
@@ -214,7 +225,7 @@ impl Tools {
         let mut old: HashMap<_, _> = self
             .seats
             .drain(..)
-            .map(|seat| (Arc::as_ptr(&seat.endpoint), seat))
+            .map(|seat| (Arc::as_ptr(&seat.entry.endpoint), seat))
             .collect();
         self.seats = plan
             .members

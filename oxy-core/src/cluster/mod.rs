@@ -52,6 +52,8 @@ mod rng;
 mod spec;
 mod tend;
 mod want;
+#[cfg(feature = "settings")]
+mod written;
 
 use std::collections::HashMap;
 use std::fmt;

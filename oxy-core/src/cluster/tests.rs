@@ -11,6 +11,8 @@ mod limits;
 mod picking;
 mod probing;
 mod scenario;
+#[cfg(feature = "settings")]
+mod written;
 
 fn target(n: u8) -> Target {
     Target::tcp([10, 0, 0, n], 80)

@@ -84,6 +84,28 @@ fn connections_are_counted_without_a_limit() {
 }
 
 #[test]
+fn connections_that_are_kept_with_their_endpoint_close_when_it_leaves() {
+    let mut both = spec(2);
+    both.breaker.max_connections = Some(10);
+    let cluster = Cluster::new(both.clone()).unwrap();
+    let balancer = cluster.balancer(0);
+    for _ in 0..2 {
+        let pick = balancer.pick(&Want::default()).unwrap();
+        let pool = pick.kept(|_| Mutex::new(Vec::new())).unwrap();
+        pool.lock().unwrap().push(pick.connection().unwrap());
+    }
+    assert_eq!(cluster.report().connections.unwrap().used, 2);
+    both.endpoints.pop();
+    cluster.update(both).unwrap();
+    let pick = balancer.pick(&Want::default()).unwrap();
+    assert_eq!(cluster.report().connections.unwrap().used, 1);
+    drop((pick, balancer));
+    assert_eq!(cluster.report().connections.unwrap().used, 0);
+    assert_eq!(report(&cluster, 1).totals.connections, 0);
+    assert_eq!(Arc::strong_count(&cluster), 1);
+}
+
+#[test]
 fn waiting_requests_are_limited() {
     let cluster = limited(BreakerOptions {
         max_pending: Some(1),
