@@ -120,7 +120,7 @@ impl Forward {
         let at = match &self.by {
             By::Weight => {
                 let sum = self.clusters.last().map_or(0, |(_, sum)| *sum);
-                let point = (u128::from(random) * u128::from(sum) >> 64) as u64;
+                let point = ((u128::from(random) * u128::from(sum)) >> 64) as u64;
                 self.clusters.partition_point(|(_, upto)| *upto <= point)
             }
             By::Header(name) => {

@@ -601,7 +601,7 @@ fn rewrites() {
         });
         route
     };
-    for (route, path, expected) in [
+    for (route, path, expected) in vec![
         (RouteSpec::new("/*"), "/a/../b", None),
         (prefix("/"), "/api", Some("/")),
         (prefix("/"), "/api?x", Some("/?x")),
@@ -923,7 +923,7 @@ fn what_routes_cannot_say() {
         among: among.iter().map(|name| (*name).to_owned()).collect(),
         otherwise: "c".into(),
     };
-    for (route, part) in [
+    for (route, part) in vec![
         (RouteSpec::new("/a").to(""), "name is empty"),
         (
             RouteSpec::new("/a").split([("a", 0), ("b", 0)]),
@@ -1057,7 +1057,7 @@ fn what_routes_cannot_say() {
                 route.hash.push(HashSpec {
                     ttl: Some(Duration::ZERO),
                     ..HashSpec::source_ip()
-                })
+                });
             }),
             "ttl",
         ),
