@@ -361,7 +361,7 @@ fn captures() {
 
 #[test]
 fn captures_of_a_way_that_led_nowhere_are_forgotten() {
-    let table = table(&[
+    let table = self::table(&[
         ("deep", MatchSpec::template("/{a}/{b}/x")),
         ("put", MatchSpec::template("/{a}/{b}").method("PUT")),
         ("regex", MatchSpec::regex("/(.)/(.).*").method("PUT")),
@@ -370,6 +370,13 @@ fn captures_of_a_way_that_led_nowhere_are_forgotten() {
     let probe = Probe::get("h", "/1/2");
     let matched = table.route(&probe).unwrap();
     assert_eq!(matched.route.name(), "last");
+    assert_eq!(matched.capture("all"), Some(&b"1/2"[..]));
+
+    let table = self::table(&[
+        ("put", MatchSpec::template("/{a}/{b}").method("PUT")),
+        ("last", MatchSpec::template("/{*all}")),
+    ]);
+    let matched = table.route(&probe).unwrap();
     assert_eq!(matched.capture("all"), Some(&b"1/2"[..]));
 }
 
