@@ -46,6 +46,7 @@ mod books;
 mod date;
 mod driver;
 mod forward;
+pub mod grpc;
 pub mod h1;
 pub mod hooks;
 pub mod limits;
