@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use super::captures::Names;
 use super::edit;
@@ -278,7 +278,6 @@ impl Respond {
                 .map_err(|_| format!("{value:?} cannot be the value of a field"))?;
             headers.insert(name, value);
         }
-        debug_assert!(!headers.contains_key(CONTENT_LENGTH));
         Ok(Self {
             status,
             headers,
