@@ -159,7 +159,7 @@ impl Opening {
         let (io, watch) = Io::new(stream, Guard::of_server(Instant::now()));
         let handshake = ::h2::client::Builder::new()
             .initial_window_size(http2.stream_window)
-            .initial_connection_window_size(http2.connection_window)
+            .initial_connection_window_size(window(http2))
             .max_send_buffer_size(http2.send_buffer)
             .max_header_list_size(u32::try_from(options.head.max_head).unwrap_or(u32::MAX))
             .enable_push(false)
@@ -190,6 +190,13 @@ impl Opening {
         }
         Ok(ticket)
     }
+}
+
+/// What all streams may have together, so that those which are not read take nothing from the others.
+fn window(options: &Http2Options) -> u32 {
+    let all = options.max_streams.saturating_mul(options.stream_window);
+    // RFC 9113 section 6.9.1.
+    all.clamp(options.stream_window, i32::MAX as u32)
 }
 
 impl Drop for Opening {
