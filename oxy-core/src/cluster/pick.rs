@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use super::balancer::{Desk, Entry, Seat};
 use super::endpoint::{Cause, Endpoint, EndpointId};
-use super::spec::RetryBudget;
 use crate::Result;
 use crate::target::Target;
 
@@ -46,24 +45,20 @@ pub enum Verdict {
 }
 
 impl Pick {
-    pub(super) fn new(
-        seat: Arc<Seat>,
-        stuck: Stuck,
-        is_retry: bool,
-        budget: &RetryBudget,
-    ) -> Result<Self> {
+    /// Called under the worker's lock. `retries` is how many may be under way, if it is one.
+    pub(super) fn new(seat: Arc<Seat>, stuck: Stuck, retries: Option<u64>) -> Result<Self> {
         let desk = &seat.entry.desk;
         let breaker = &desk.cluster.breaker;
         let mut counted = [
             breaker.requests.enter("the limit of requests is reached")?,
             false,
         ];
-        if is_retry {
+        if let Some(allowed) = retries {
             let retry = breaker
                 .retries
                 .enter("the limit of retries is reached")
                 .and_then(|counted| {
-                    let entered = desk.enter_retry(budget.percent, budget.min_concurrency);
+                    let entered = desk.enter_retry(allowed);
                     if entered.is_err() && counted {
                         breaker.retries.give_back();
                     }
@@ -79,12 +74,11 @@ impl Pick {
                 }
             }
         }
-        desk.active.fetch_add(1, Relaxed);
         seat.tally.begin();
         Ok(Self {
             seat,
             stuck,
-            is_retry,
+            is_retry: retries.is_some(),
             counted,
         })
     }
@@ -188,7 +182,6 @@ impl Drop for Pick {
         let desk = &self.seat.entry.desk;
         let breaker = &desk.cluster.breaker;
         self.seat.tally.end();
-        desk.active.fetch_sub(1, Relaxed);
         if self.is_retry {
             desk.retries.fetch_sub(1, Relaxed);
         }
