@@ -28,6 +28,8 @@ use crate::error::{Error, ErrorKind, Result, Retry, Side};
 #[derive(Clone)]
 pub struct Balancer(Arc<Inner>);
 
+/// On cache lines of its own (two, as processors fetch pairs), as each pick writes here.
+#[repr(align(128))]
 struct Inner {
     desk: Arc<Desk>,
     state: Mutex<State>,
@@ -42,7 +44,8 @@ pub(super) struct Desk {
     pub(super) retries: AtomicU32,
 }
 
-/// An endpoint as one worker sees it.
+/// An endpoint as one worker sees it. On cache lines of its own, as each pick counts a reference to it.
+#[repr(align(128))]
 pub(super) struct Seat {
     pub(super) entry: Arc<Entry>,
     /// The entry's, which is looked at most.

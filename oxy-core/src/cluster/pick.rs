@@ -141,13 +141,16 @@ impl Pick {
     }
 
     /// Says how it went, and that it is over. `latency` is how long the answer took, if there was one.
-    pub fn finish(self, verdict: Verdict, latency: Option<Duration>) {
+    pub fn finish(mut self, verdict: Verdict, latency: Option<Duration>) {
         self.note(verdict, latency);
     }
 
     /// Says how it goes so far, once: a connection has opened, or the head of an answer is here. It stays under way until it
-    /// is dropped. `latency` is how long that took.
-    pub fn note(&self, verdict: Verdict, latency: Option<Duration>) {
+    /// is dropped, but one that goes well no longer counts as a retry. `latency` is how long that took.
+    pub fn note(&mut self, verdict: Verdict, latency: Option<Duration>) {
+        if verdict == Verdict::Success {
+            self.leave_retries();
+        }
         let Entry {
             endpoint,
             tally,
@@ -177,20 +180,25 @@ impl Pick {
     }
 }
 
-impl Drop for Pick {
-    fn drop(&mut self) {
+impl Pick {
+    /// Gives back its place among the retries, if it has one.
+    fn leave_retries(&mut self) {
         let desk = &self.seat.entry.desk;
-        let breaker = &desk.cluster.breaker;
-        self.seat.tally.end();
-        if self.is_retry {
+        if std::mem::take(&mut self.is_retry) {
             desk.retries.fetch_sub(1, Relaxed);
         }
-        let [request, retry] = self.counted;
-        if request {
-            breaker.requests.give_back();
+        if std::mem::take(&mut self.counted[1]) {
+            desk.cluster.breaker.retries.give_back();
         }
-        if retry {
-            breaker.retries.give_back();
+    }
+}
+
+impl Drop for Pick {
+    fn drop(&mut self) {
+        self.leave_retries();
+        self.seat.tally.end();
+        if self.counted[0] {
+            self.seat.entry.desk.cluster.breaker.requests.give_back();
         }
     }
 }
