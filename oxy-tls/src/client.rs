@@ -189,6 +189,9 @@ fn configure(options: &ClientOptions) -> Result<ClientConfig> {
         .with_protocol_versions(&versions)
         .map_err(unusable)?;
     let builder = if options.insecure_skip_verify {
+        tracing::warn!(
+            "origins' certificates are not verified: anybody on the way can read and change everything"
+        );
         builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anybody))
