@@ -137,8 +137,7 @@ impl TlsIo {
             if matches!(advance, Ok(Advance::Plaintext)) {
                 return Poll::Ready(Ok(Shaken::Early));
             }
-            ready!(self.poll_send(cx))?;
-            ready!(self.poll_fill(cx, 0))?;
+            ready!(self.poll_unblock(cx))?;
         }
     }
 
@@ -360,9 +359,12 @@ impl TlsIo {
         })
     }
 
-    /// Goes on with a handshake that keeps a write waiting.
+    /// Takes a handshake's next bytes. They are not kept waiting by those that are to be sent: if both sides did that, a
+    /// narrow pipe between them would be the end.
     fn poll_unblock(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_send(cx))?;
+        if let Poll::Ready(Err(e)) = self.poll_send(cx) {
+            return Poll::Ready(Err(e));
+        }
         self.poll_fill(cx, 0)
     }
 

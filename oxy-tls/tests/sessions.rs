@@ -70,13 +70,13 @@ async fn a_byte_at_a_time_is_enough() {
             near.flush().await
         };
         let (wrote, read) = tokio::join!(write, far.read_exact(&mut one));
-        (wrote.unwrap(), read.unwrap());
+        wrote.and(read).unwrap();
         let write = async {
             far.write_all(&sent).await?;
             far.shutdown().await
         };
         let (wrote, read) = tokio::join!(write, near.read_to_end(&mut other));
-        (wrote.unwrap(), read.unwrap());
+        wrote.and(read).unwrap();
         assert!(one == sent && other == sent);
         assert_eq!(near.read(&mut [0]).await.unwrap(), 0);
     }

@@ -34,21 +34,21 @@ impl Authority {
 
     /// A certificate for the host `names`, and its key.
     pub fn server(&self, names: &[&str]) -> (String, String) {
-        self.server_with(names, |_| {}, KeyPair::generate().unwrap())
+        self.server_with(names, |_| {}, &KeyPair::generate().unwrap())
     }
 
     pub fn server_with(
         &self,
         names: &[&str],
         change: impl FnOnce(&mut CertificateParams),
-        key: KeyPair,
+        key: &KeyPair,
     ) -> (String, String) {
         let names: Vec<String> = names.iter().map(|&name| name.into()).collect();
         let mut params = named("a server");
         params.subject_alt_names = CertificateParams::new(names).unwrap().subject_alt_names;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         change(&mut params);
-        self.sign(&params, &key)
+        self.sign(&params, key)
     }
 
     /// A certificate for a client, and its key.
