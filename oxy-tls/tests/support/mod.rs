@@ -1,12 +1,13 @@
 //! A server, a client that trusts it, and what lies between them.
 #![allow(
     dead_code,
+    unused_imports,
     unreachable_pub,
     missing_debug_implementations,
     reason = "every test binary has this module and uses its own part of it"
 )]
 
-mod authority;
+pub mod authority;
 mod raw;
 
 use std::path::PathBuf;
