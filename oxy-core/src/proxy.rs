@@ -3,14 +3,20 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Poll;
 
+use tokio::task::JoinHandle;
+
+use crate::cluster::{Cluster, ClusterSpec, EndpointSpec, Tending};
 use crate::drain::Stage;
 use crate::engine::{Engine, Means, Terminal};
+use crate::flow::Flow;
 use crate::hooks::FlowHooks;
 use crate::lift::{AnyLift, Decapsulate};
 use crate::offramp::{AnyOfframp, DialOptions, Dialer, Direct, EgressPolicy};
 use crate::onramp::{
-    AnyOnramp, Bind, Bound, ListenAddr, Seed, StreamBind, StreamOptions, UdpBind, UdpOptions,
+    AnyOnramp, Bind, Bound, ListenAddr, Places, Seed, Site, StreamBind, StreamOptions, UdpBind,
+    UdpOptions,
 };
 use crate::relay::RelayOptions;
 use crate::resolve::{ResolveOptions, Resolver};
@@ -36,6 +42,8 @@ pub struct Proxy<A: FlowHooks = ()> {
     stream_options: StreamOptions,
     udp_options: UdpOptions,
     targets: Vec<Result<Target>>,
+    cluster: Option<Arc<Cluster>>,
+    tending: Option<Tending>,
     relay: RelayOptions,
     offramp: OfframpFactory,
     lifts: Vec<AnyLift>,
@@ -104,6 +112,8 @@ impl<A: FlowHooks> Proxy<A> {
             stream_options: StreamOptions::default(),
             udp_options: UdpOptions::default(),
             targets: Vec::new(),
+            cluster: None,
+            tending: None,
             relay: RelayOptions::default(),
             offramp: direct(
                 EgressPolicy::open(),
@@ -133,10 +143,7 @@ impl<A: FlowHooks> Proxy<A> {
                     address,
                     options: self.udp_options.clone(),
                 }),
-                address => Box::new(StreamBind {
-                    address,
-                    options: self.stream_options.clone(),
-                }),
+                address => Box::new(StreamBind::new(address, self.stream_options.clone())),
             }
         });
         self.listen.push(bind);
@@ -164,10 +171,29 @@ impl<A: FlowHooks> Proxy<A> {
         self
     }
 
-    /// Where flows go that no hook routes; by turns where it is called more than once.
+    /// Where flows go that no hook routes; by turns where it is called more than once, as a [`Cluster`] with the default
+    /// settings does it. A target that is given several times has as many turns.
     #[must_use]
     pub fn to(mut self, target: impl IntoTarget) -> Self {
         self.targets.push(target.into_target());
+        self
+    }
+
+    /// The cluster to whose endpoints flows go that no hook routes, instead of [`Proxy::to`]. The address of a flow's client
+    /// is the key of balancing by key. Where connecting to an endpoint fails, up to two others are tried.
+    ///
+    /// While the proxy runs, it tends the cluster with [`Proxy::tending`].
+    #[must_use]
+    pub fn cluster(mut self, cluster: Arc<Cluster>) -> Self {
+        self.cluster = Some(cluster);
+        self
+    }
+
+    /// What the cluster is tended with. Default: the system's sockets and resolver, which may dial any address, as
+    /// endpoints are the operator's own.
+    #[must_use]
+    pub fn tending(mut self, means: Tending) -> Self {
+        self.tending = Some(means);
         self
     }
 
@@ -259,64 +285,134 @@ fn direct(policy: EgressPolicy, dial: DialOptions, resolve: ResolveOptions) -> O
     })
 }
 
-/// A [`Proxy`], whoever its application is.
-pub(crate) trait Service: Send + Sync {
-    /// Binds the on-ramps; called once, before any worker starts.
-    fn bind(&mut self, workers: usize) -> Result<Vec<(Arc<str>, Bound)>>;
-    /// Starts to serve on a worker's thread, inside its runtime.
-    fn serve(&self, worker: &Worker, seeds: Vec<Seed>) -> Result<()>;
+/// The cluster of `targets` that takes turns.
+fn turns(name: &str, targets: Vec<Target>) -> Result<Arc<Cluster>> {
+    let mut endpoints: Vec<EndpointSpec> = Vec::new();
+    for target in targets.into_iter().map(EndpointSpec::new) {
+        let mut known = endpoints.iter_mut();
+        match known.find(|known| known.address == target.address) {
+            Some(known) => known.weight += 1,
+            None => endpoints.push(target),
+        }
+    }
+    Cluster::new(ClusterSpec::new(name, endpoints))
 }
 
+/// A [`Proxy`], whoever its application is.
+pub(crate) trait Service: Send + Sync {
+    /// The name that it goes by.
+    fn name(&self) -> &Arc<str>;
+    /// Binds the on-ramps; called once, before [`Service::prepare`].
+    fn bind(&mut self, workers: usize, places: &mut Places) -> Result<Vec<Bound>>;
+    /// Makes ready to serve on a worker's thread, inside its runtime. Nothing is to be seen of it before it begins.
+    fn prepare(&self, worker: &Worker, seeds: Vec<Seed>) -> Result<Begin>;
+}
+
+/// Begins to take flows in, and gives the tasks that do.
+pub(crate) type Begin = Box<dyn FnOnce() -> Vec<JoinHandle<()>>>;
+
 impl<A: FlowHooks> Service for Proxy<A> {
-    fn bind(&mut self, workers: usize) -> Result<Vec<(Arc<str>, Bound)>> {
-        for target in &mut self.targets {
-            if target.is_err() {
-                std::mem::replace(target, Err(Error::local(ErrorKind::NoRoute)))?;
-            }
-        }
-        self.listen
-            .drain(..)
-            .map(|bind| Ok((self.name.clone(), bind?.bind(&self.name, workers)?)))
-            .collect()
+    fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
-    fn serve(&self, worker: &Worker, seeds: Vec<Seed>) -> Result<()> {
+    fn bind(&mut self, workers: usize, places: &mut Places) -> Result<Vec<Bound>> {
+        let targets = self.targets.drain(..).collect::<Result<Vec<_>>>()?;
+        if self.cluster.is_none() && !targets.is_empty() {
+            self.cluster = Some(turns(&self.name, targets)?);
+        } else if !targets.is_empty() {
+            return Err(Error::local(ErrorKind::Malformed)
+                .context("a proxy has either targets or a cluster"));
+        } else if self.cluster.is_some() && self.tending.is_none() {
+            let resolver = Resolver::new(ResolveOptions::default())?;
+            let (policy, options) = (EgressPolicy::open(), DialOptions::default());
+            self.tending = Some(Tending::new(Dialer::new(resolver, policy, options)));
+        }
+        let mut site = Site {
+            name: &self.name,
+            workers,
+            places,
+        };
+        let listen = self.listen.drain(..);
+        listen.map(|bind| bind?.bind(&mut site)).collect()
+    }
+
+    fn prepare(&self, worker: &Worker, seeds: Vec<Seed>) -> Result<Begin> {
         let offramp = (self.offramp)(worker)?;
         let terminals = self
             .terminals
             .iter()
             .map(|make| make(worker, &offramp))
             .collect::<Result<Vec<_>>>()?;
-        let targets = self.targets.iter().flatten().cloned().collect();
+        let cluster = self.cluster.as_ref();
+        if let (Some(cluster), Some(means)) = (cluster, &self.tending) {
+            // One of the workers does the work.
+            tokio::spawn(cluster.clone().tend(means.clone()));
+        }
         let means = Means {
             offramp,
             relay: self.relay.clone(),
-            targets,
+            balancer: cluster.map(|cluster| cluster.balancer(worker.index())),
         };
         let engine = Engine::new(self.hooks.clone(), worker.clone(), means)
             .with_lifts(self.lifts.clone())
             .with_terminals(terminals);
-        for seed in seeds {
-            tokio::spawn(accept(seed(worker)?, engine.clone()));
-        }
-        Ok(())
+        let onramps: Vec<_> = seeds
+            .into_iter()
+            .map(|seed| seed(worker))
+            .collect::<Result<_>>()?;
+        Ok(Box::new(move || {
+            let accepting = onramps.into_iter().map(|mut onramp| {
+                onramp.begin();
+                tokio::spawn(accept(onramp, engine.clone()))
+            });
+            accepting.collect()
+        }))
     }
 }
 
-/// Takes flows in until the worker drains.
+/// Takes flows in until its branch of the worker drains.
 async fn accept<A: FlowHooks>(mut onramp: AnyOnramp, engine: Engine<A>) {
     let drain = engine.worker().drain().clone();
     // Listeners count as work: a drain is not over before they have taken what was waiting in their queues.
     let _guard = drain.guard();
     let mut draining = std::pin::pin!(drain.reached(Stage::Draining));
+    let take = |accepted: Result<Flow>| match accepted {
+        Ok(flow) => engine.spawn(flow),
+        Err(error) => tracing::warn!("{error:?}"),
+    };
     loop {
         tokio::select! {
             biased;
-            accepted = onramp.accept() => match accepted {
-                Ok(flow) => engine.spawn(flow),
-                Err(error) => tracing::warn!("{error:?}"),
-            },
             () = &mut draining => break,
+            accepted = onramp.accept() => take(accepted),
         }
     }
+    // Whoever waits in a queue when its socket is closed is lost.
+    for _ in 0..LAST_LOOKS {
+        // Until the event loop has looked again, what came in since is not known.
+        tokio::task::yield_now().await;
+        let mut any = false;
+        while let Some(accepted) = at_once(onramp.accept()).await {
+            take(accepted);
+            any = true;
+        }
+        if !any {
+            break;
+        }
+    }
+}
+
+/// How often a queue is looked at again before its socket is closed because something was in it: a flood of new
+/// connections must not keep a listener open that is to go.
+const LAST_LOOKS: usize = 100;
+
+/// What `work` gives without waiting.
+async fn at_once<T>(work: impl Future<Output = T>) -> Option<T> {
+    let mut work = std::pin::pin!(tokio::task::coop::unconstrained(work));
+    std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }

@@ -1,6 +1,8 @@
 //! What a request asked for.
 
-use http::Version;
+use http::header::{HOST, HeaderValue};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Method, Version};
 use oxy_core::{Error, ErrorKind, Result, Target};
 
 use crate::h1::index::TargetForm;
@@ -23,8 +25,7 @@ impl Asked {
     /// What `req` asks for, as it came in.
     pub(crate) fn of(req: &Req) -> Self {
         let mut text = Out::take();
-        let mut asked = (TargetForm::Origin, false, Version::HTTP_11, 0, 0);
-        if let Some((index, head)) = req.head() {
+        let asked = if let Some((index, head)) = req.head() {
             text.extend_from_slice(index.method.of(head));
             let method = text.len();
             text.extend_from_slice(index.target.of(head));
@@ -35,8 +36,32 @@ impl Asked {
             } else {
                 Version::HTTP_11
             };
-            asked = (index.form, index.target_https, version, method, target);
-        }
+            (index.form, index.target_https, version, method, target)
+        } else {
+            text.extend_from_slice(req.method().as_str().as_bytes());
+            let method = text.len();
+            let uri = req.uri();
+            let authority = uri.authority().map(Authority::as_str);
+            let form = match uri.path_and_query() {
+                _ if req.method() == Method::CONNECT => TargetForm::Authority,
+                Some(path) if path == "*" => TargetForm::Asterisk,
+                // A request of HTTP/2 names its origin, always.
+                _ => TargetForm::Absolute,
+            };
+            let path = uri.path_and_query().map(PathAndQuery::as_str);
+            let target = if form == TargetForm::Authority {
+                authority
+            } else {
+                path
+            };
+            text.extend_from_slice(target.unwrap_or_default().as_bytes());
+            let target = text.len();
+            let host = || req.headers().get(HOST).map(HeaderValue::as_bytes);
+            let authority = authority.map(str::as_bytes).or_else(host);
+            text.extend_from_slice(authority.unwrap_or_default());
+            let https = uri.scheme() == Some(&Scheme::HTTPS);
+            (form, https, req.version(), method, target)
+        };
         let (form, https, version, method, target) = asked;
         let is_connect = &text[..method] == b"CONNECT";
         Self {

@@ -6,15 +6,15 @@ use std::task::{Context, Poll};
 use oxy_core::{Error, ErrorKind, Result, Side};
 use pin_project_lite::pin_project;
 
-use crate::h1::pace::Pace;
-use crate::h1::server::Conn;
+use crate::client::Client;
+use crate::pace::Pace;
 use crate::waits::{self, Waits};
 
 pin_project! {
-    /// Does `work` unless the client resets its connection first, or a body that the work reads stalls or drips. What else
+    /// Does `work` unless the client gives the exchange up first, or a body that the work reads stalls or drips. What else
     /// the work waits for is its own affair.
     pub(crate) struct Attended<'a, F> {
-        client: &'a Conn,
+        client: &'a Client,
         #[pin]
         work: F,
         // Whether a body is waited for, and the alarm set.
@@ -25,7 +25,7 @@ pin_project! {
 }
 
 impl<'a, F> Attended<'a, F> {
-    pub(crate) fn by(client: &'a Conn, work: F) -> Self {
+    pub(crate) fn by(client: &'a Client, work: F) -> Self {
         Self {
             client,
             work,
@@ -41,7 +41,7 @@ impl<T, F: Future<Output = Result<T>>> Future for Attended<'_, F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T>> {
         let this = self.project();
-        let Conn { alarm, options, .. } = this.client;
+        let (alarm, options) = (this.client.alarm(), this.client.options());
         let (done, Waits { on, came }) = waits::during(|| this.work.poll(cx));
         if let (Poll::Pending, Some(side)) = (&done, on) {
             if !*this.waiting || came > 0 {
@@ -59,14 +59,14 @@ impl<T, F: Future<Output = Result<T>>> Future for Attended<'_, F> {
         } else if std::mem::take(this.waiting) {
             alarm.clear();
         }
-        if done.is_pending() && this.client.link.poll_reset(cx).is_ready() {
+        if done.is_pending() && this.client.poll_gone(cx).is_ready() {
             return Poll::Ready(Err(gone()));
         }
         done
     }
 }
 
-/// The client has reset its connection.
+/// The client has given the exchange up.
 pub(crate) fn gone() -> Error {
     Error::down(ErrorKind::Closed).context("the client is gone")
 }

@@ -7,7 +7,7 @@ use oxy_core::{Link, Target};
 
 use crate::h1::incoming::{Rest, Source};
 use crate::options::PoolOptions;
-use crate::pool::{Endpoint, Lease, Pool};
+use crate::pool::{Endpoint, Lease, Pool, Way};
 
 /// A pool with one endpoint.
 pub struct PooledEndpoint {
@@ -18,10 +18,10 @@ pub struct PooledEndpoint {
 impl PooledEndpoint {
     /// A pool that holds `links`, all to `target`. Needs a tokio runtime.
     pub fn new(target: &Target, links: impl IntoIterator<Item = Arc<Link>>) -> Self {
-        let pool = Pool::new(PoolOptions::default());
+        let pool = Pool::new(PoolOptions::default(), Way::nowhere());
         let endpoint = pool.endpoint(target);
         for link in links {
-            give_back(endpoint.lease(), link);
+            give_back(endpoint.lease(None), link);
         }
         Self {
             endpoint,

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use oxy_core::buffer::Buffer;
@@ -13,6 +13,7 @@ use oxy_core::{Error, ErrorKind, Result, Side};
 
 use crate::h1::chunked::Trailers;
 use crate::h1::incoming::Incoming;
+use crate::h2;
 use crate::rewritten::Rewritten;
 use crate::semantics::trailer_map;
 
@@ -30,6 +31,7 @@ enum Kind {
     Empty,
     Full(Bytes),
     Incoming(Incoming),
+    Stream(Box<h2::incoming::Incoming>),
     // The lock is never taken: it makes what is inside shareable without asking it of users.
     Wrapped(Mutex<Pin<Box<dyn http_body::Body<Data = Bytes, Error = Error> + Send>>>),
     /// A part that was read to look at, and what follows it.
@@ -48,6 +50,23 @@ impl Piece {
         match self {
             Self::Buffer(buffer) => buffer.filled(),
             Self::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.bytes().len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes()
+    }
+
+    fn advance(&mut self, n: usize) {
+        match self {
+            Self::Buffer(buffer) => buffer.consume(n),
+            Self::Bytes(bytes) => bytes.advance(n),
         }
     }
 }
@@ -97,6 +116,25 @@ impl Body {
         }
     }
 
+    pub(crate) fn stream(incoming: h2::incoming::Incoming) -> Self {
+        Self {
+            kind: Kind::Stream(Box::new(incoming)),
+        }
+    }
+
+    /// At most `max` bytes from here on; 0 is no bound. An error if it is known to have more.
+    pub(crate) fn limit(&mut self, max: u64) -> Result<()> {
+        if max > 0 && self.length().is_some_and(|length| length > max) {
+            return Err(Error::down(ErrorKind::BodyTooLarge).context("a body over the limit"));
+        }
+        match &mut self.kind {
+            Kind::Incoming(incoming) => incoming.allow(max),
+            Kind::Stream(incoming) => incoming.allow(max),
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Takes the body out and leaves none.
     #[must_use]
     pub fn take(&mut self) -> Self {
@@ -111,6 +149,7 @@ impl Body {
             Kind::Empty => Some(0),
             Kind::Full(bytes) => Some(bytes.len() as u64),
             Kind::Incoming(incoming) => incoming.length(),
+            Kind::Stream(incoming) => incoming.length(),
             Kind::Wrapped(body) => body
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -126,6 +165,7 @@ impl Body {
             Kind::Empty => true,
             Kind::Full(bytes) => bytes.is_empty(),
             Kind::Incoming(incoming) => incoming.is_done(),
+            Kind::Stream(incoming) => incoming.is_done(),
             Kind::Wrapped(body) => body
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -189,6 +229,7 @@ impl Body {
                     None => Step::End,
                 },
             })),
+            Kind::Stream(incoming) => incoming.poll_step(cx),
             Kind::Wrapped(body) => {
                 let body = body.get_mut().unwrap_or_else(PoisonError::into_inner);
                 loop {
@@ -221,8 +262,27 @@ impl Body {
     pub(crate) fn poll_background(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         match &mut self.kind {
             Kind::Incoming(incoming) => incoming.poll_background(cx),
+            Kind::Stream(incoming) => incoming.poll_background(cx),
             Kind::Rejoined(_, rest) => rest.poll_background(cx),
             _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Whether the client waits to be told to go on (RFC 9110 section 10.1.1).
+    pub(crate) fn is_expecting(&self) -> bool {
+        match &self.kind {
+            Kind::Incoming(incoming) => incoming.is_expecting(),
+            Kind::Stream(incoming) => incoming.is_expecting(),
+            _ => false,
+        }
+    }
+
+    /// The client has been told to go on.
+    pub(crate) fn informed(&mut self) {
+        match &mut self.kind {
+            Kind::Incoming(incoming) => incoming.informed(),
+            Kind::Stream(incoming) => incoming.informed(),
+            _ => {}
         }
     }
 
@@ -304,7 +364,7 @@ impl fmt::Debug for Body {
         match &self.kind {
             Kind::Empty => f.write_str("Body(empty)"),
             Kind::Full(bytes) => write!(f, "Body({} bytes)", bytes.len()),
-            Kind::Incoming(_) => f.write_str("Body(incoming)"),
+            Kind::Incoming(_) | Kind::Stream(_) => f.write_str("Body(incoming)"),
             Kind::Wrapped(_) => f.write_str("Body(wrapped)"),
             Kind::Rejoined(..) => f.write_str("Body(rejoined)"),
         }

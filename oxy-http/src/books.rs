@@ -1,15 +1,14 @@
 //! An exchange's books.
 
-use std::sync::Arc;
 use std::time::Instant;
 
+use oxy_core::cluster::Verdict;
 use oxy_core::{Error, ErrorKind, Side};
 
 use crate::asked::Asked;
+use crate::client::Client;
 use crate::forward::Course;
-use crate::h1::server::Conn;
 use crate::hooks::{At, ExchangeSummary, HttpHooks};
-use crate::pool::Endpoint;
 
 /// How an exchange goes, with the application's state of it. [`HttpHooks::on_finish`] is called when the books are closed
 /// or dropped, so that it is called once whatever ends the exchange.
@@ -18,13 +17,12 @@ pub(crate) struct Books<'a, C: Sync + 'static, H: HttpHooks<C>> {
     pub(crate) at: At<'a, C>,
     pub(crate) cx: H::Cx,
     pub(crate) asked: Asked,
-    conn: Arc<Conn>,
+    client: Client,
     started: Instant,
     first_byte: Option<Instant>,
     status: u16,
     /// Bytes of the response's body that went out.
     pub(crate) sent: u64,
-    pub(crate) upstream: Option<Arc<Endpoint>>,
     pub(crate) course: Course,
     /// The first thing that went wrong; that nobody closed the books, until somebody does.
     error: Option<(ErrorKind, Side)>,
@@ -32,18 +30,17 @@ pub(crate) struct Books<'a, C: Sync + 'static, H: HttpHooks<C>> {
 }
 
 impl<'a, C: Sync + 'static, H: HttpHooks<C>> Books<'a, C, H> {
-    pub(crate) fn open(hooks: &'a H, at: At<'a, C>, asked: Asked, conn: Arc<Conn>) -> Self {
+    pub(crate) fn open(hooks: &'a H, at: At<'a, C>, asked: Asked, client: Client) -> Self {
         Self {
             hooks,
             at,
             cx: H::Cx::default(),
             asked,
-            conn,
+            client,
             started: Instant::now(),
             first_byte: None,
             status: 0,
             sent: 0,
-            upstream: None,
             course: Course::default(),
             error: None,
             closed: false,
@@ -61,6 +58,16 @@ impl<'a, C: Sync + 'static, H: HttpHooks<C>> Books<'a, C, H> {
         self.error.get_or_insert((error.kind(), error.side()));
     }
 
+    /// What the exchange says of the endpoint that it has gone to last.
+    fn verdict(&self) -> Verdict {
+        match (self.error, self.status) {
+            (Some((_, Side::Up)), _) => Verdict::Failure,
+            (Some(_), _) => Verdict::Cancelled,
+            (None, status @ 500..) => Verdict::Gateway(status),
+            (None, _) => Verdict::Success,
+        }
+    }
+
     /// The exchange has come to its end.
     pub(crate) fn close(mut self) {
         self.closed = true;
@@ -73,19 +80,23 @@ impl<C: Sync + 'static, H: HttpHooks<C>> Drop for Books<'_, C, H> {
             // Only a drain that has run out of time drops an exchange half-way.
             self.error.get_or_insert((ErrorKind::Draining, Side::Local));
         }
+        let first_byte = self.first_byte.map(|at| at - self.started);
+        let verdict = self.verdict();
+        self.course.finish(verdict, first_byte);
+        let upstream = self.course.upstream.take();
         let summary = ExchangeSummary {
             method: self.asked.method(),
             target: self.asked.target(),
             host: self.asked.host(),
             version: self.asked.version(),
             status: self.status,
-            received: self.conn.received(),
+            received: self.client.received(),
             sent: self.sent,
-            upstream: self.upstream.as_ref().map(|endpoint| &endpoint.target),
+            upstream: upstream.as_ref().map(|endpoint| &endpoint.target),
             reused: self.course.reused,
             retries: self.course.retries,
             took: self.started.elapsed(),
-            first_byte: self.first_byte.map(|at| at - self.started),
+            first_byte,
             error: self.error,
         };
         let cx = std::mem::take(&mut self.cx);

@@ -2,38 +2,38 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use http::StatusCode;
+use oxy_core::buffer::Buffer;
 use oxy_core::{
     BoxFuture, Carrier, Engine, Error, ErrorKind, Facts, Far, Flow, FlowHooks, Layer, Open, Result,
-    Side, Terminal,
+    Side, StreamIo, Terminal,
 };
+use tokio::task::JoinSet;
 
 use crate::asked::Asked;
 use crate::attended::Attended;
 use crate::books::Books;
-use crate::forward::{Called, Forwarder};
-use crate::h1::server::{Conn, Exchange, Next, Reply, Server};
+use crate::dispatch::{Decision, Dispatch};
+use crate::forward::{self, Called};
+use crate::h1::server::{Conn, Next, Server};
+use crate::h2;
 use crate::hooks::{At, HttpHooks, Route};
+use crate::linger::linger;
 use crate::message::{Req, Res};
+use crate::reply::{Exchange, Opening, Reply};
 use crate::respond;
-use crate::scratch::Out;
-use crate::table::Table;
 
 /// HTTP as the engine knows it.
 pub(crate) struct Driver<H> {
     hooks: Arc<H>,
-    table: Table,
-    forwarder: Forwarder,
+    dispatch: Dispatch,
 }
 
 impl<H> Driver<H> {
-    pub(crate) fn new(hooks: Arc<H>, table: Table, forwarder: Forwarder) -> Self {
-        Self {
-            hooks,
-            table,
-            forwarder,
-        }
+    pub(crate) fn new(hooks: Arc<H>, dispatch: Dispatch) -> Self {
+        Self { hooks, dispatch }
     }
 }
 
@@ -54,7 +54,12 @@ impl<A: FlowHooks, H: HttpHooks<A::Conn>> Terminal<A> for Driver<H> {
             });
         };
         let drain = engine.worker().drain().clone();
-        let server = Server::new(stream, self.forwarder.options.clone(), drain);
+        let options = self.dispatch.desk().options().clone();
+        if speaks_http2(&flow.info) {
+            let server = h2::server::Server::new(stream, options, drain);
+            return Box::pin(multiplexed(self, engine, open, server));
+        }
+        let server = Server::new(stream, options, drain);
         Box::pin(connection(self, engine, open, server))
     }
 }
@@ -82,12 +87,75 @@ fn connection<A: FlowHooks, H: HttpHooks<A::Conn>>(
                 ),
                 Next::End => Some(farewell(&server)),
                 Next::Bad(error) => Some(refuse(server.conn().clone(), error)),
+                Next::Preface => Some(driver.clone().prior_knowledge(&engine, &open, &mut server)),
             };
             if let Some(end) = end {
                 return end.await;
             }
         }
     }
+}
+
+/// A connection's life over HTTP/2: exchanges side by side, each on a task of its own.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn holds its arguments twice, once as they came and once as its variables"
+)]
+fn multiplexed<A: FlowHooks, H: HttpHooks<A::Conn>>(
+    driver: Arc<Driver<H>>,
+    engine: Engine<A>,
+    open: Arc<Open<A>>,
+    mut server: h2::server::Server,
+) -> impl Future<Output = Result<()>> + Send {
+    async move {
+        // Dropped with the connection, it ends them all.
+        let mut exchanges = JoinSet::new();
+        let end = loop {
+            match poll_fn(|cx| poll_next(&mut server, &mut exchanges, cx)).await {
+                h2::server::Next::Exchange(exchange) => {
+                    let (driver, engine, open) = (driver.clone(), engine.clone(), open.clone());
+                    exchanges.spawn(async move {
+                        let near = open.clone();
+                        // Whatever went wrong is in the books.
+                        if let Ok(Some(tunnel)) = driver.exchange(&engine, &open, exchange).await {
+                            let flow = tunnel.flow(&near, None);
+                            let _ = engine.enter(flow, Some(near)).await;
+                        }
+                    });
+                }
+                h2::server::Next::End => break Ok(()),
+                h2::server::Next::Bad(error) => break Err(error),
+            }
+        };
+        parting(server, exchanges).await;
+        end
+    }
+}
+
+fn poll_next(
+    server: &mut h2::server::Server,
+    exchanges: &mut JoinSet<()>,
+    cx: &mut Context<'_>,
+) -> Poll<h2::server::Next> {
+    while let Poll::Ready(Some(_)) = exchanges.poll_join_next(cx) {}
+    server.poll_next(cx, !exchanges.is_empty())
+}
+
+/// Closes a connection once its exchanges have noticed that it is over.
+fn parting(server: h2::server::Server, mut exchanges: JoinSet<()>) -> BoxFuture<'static, ()> {
+    let (link, alarm, options) = server.into_parts();
+    Box::pin(async move {
+        linger(&link, &alarm, options.timeouts.linger).await;
+        while exchanges.join_next().await.is_some() {}
+    })
+}
+
+/// Whether the two ends have agreed upon HTTP/2 (ALPN, RFC 7301).
+fn speaks_http2(info: &oxy_core::FlowInfo) -> bool {
+    info.layer == Layer::Tls
+        && info
+            .tls()
+            .is_some_and(|tls| tls.alpn.as_deref() == Some(b"h2"))
 }
 
 /// What ends a connection after an exchange, if that was the last.
@@ -100,7 +168,10 @@ fn after<A: FlowHooks>(
     match exchanged {
         Ok(None) if server.settle() => None,
         Ok(None) => Some(farewell(server)),
-        Ok(Some(tunnel)) => Some(engine.enter(tunnel.flow(open, server), Some(open.clone()))),
+        Ok(Some(tunnel)) => {
+            let flow = tunnel.flow(open, server.take_ahead());
+            Some(engine.enter(flow, Some(open.clone())))
+        }
         Err(error) => Some(Box::pin(std::future::ready(Err(error)))),
     }
 }
@@ -132,9 +203,9 @@ struct Tunnel {
 }
 
 impl Tunnel {
-    fn flow<A: FlowHooks>(mut self, open: &Open<A>, server: &mut Server) -> Flow {
-        if let Some(ahead) = server.take_ahead() {
-            // What the client sent before it knew that there is a tunnel.
+    /// `ahead` is what the client sent before it knew that there is a tunnel.
+    fn flow<A: FlowHooks>(mut self, open: &Open<A>, ahead: Option<Buffer>) -> Flow {
+        if let Some(ahead) = ahead {
             self.near.unread(ahead.filled());
         }
         Flow::child(&open.info, self.layer, Carrier::Stream(self.near)).joined(self.far)
@@ -144,10 +215,29 @@ impl Tunnel {
 /// What an exchange has to say to the client.
 enum Outcome {
     Response(Res),
-    Tunnel(Layer, Out, Far),
+    Tunnel(Layer, Opening, Far),
 }
 
 impl<H> Driver<H> {
+    /// What becomes of a connection whose client speaks HTTP/2 without asking (RFC 9113 section 3.3).
+    fn prior_knowledge<A: FlowHooks>(
+        self: Arc<Self>,
+        engine: &Engine<A>,
+        open: &Arc<Open<A>>,
+        server: &mut Server,
+    ) -> BoxFuture<'static, Result<()>>
+    where
+        H: HttpHooks<A::Conn>,
+    {
+        let mut stream = StreamIo::from_link(server.conn().link.clone());
+        if let Some(ahead) = server.take_ahead() {
+            stream.unread(ahead.filled());
+        }
+        let drain = engine.worker().drain().clone();
+        let server = h2::server::Server::new(stream, self.dispatch.desk().options().clone(), drain);
+        Box::pin(multiplexed(self, engine.clone(), open.clone(), server))
+    }
+
     /// One exchange: the hooks, the way up, the way back, the books. Gives the tunnel that it became, if it did.
     async fn exchange<A: FlowHooks>(
         &self,
@@ -164,19 +254,20 @@ impl<H> Driver<H> {
             info: &open.info,
         };
         let asked = Asked::of(&req);
-        let mut books = Books::open(&*self.hooks, at, asked, reply.conn().clone());
+        let client = reply.client();
+        let mut books = Books::open(&*self.hooks, at, asked, client.clone());
         let mut outcome = self.decide(engine, &mut books, req, &mut reply).await;
         if let Ok(Outcome::Response(res)) = &mut outcome
             && let Err(error) =
-                Attended::by(reply.conn(), self.hooks.on_response(at, &mut books.cx, res)).await
+                Attended::by(&client, self.hooks.on_response(at, &mut books.cx, res)).await
         {
             outcome = Err(error);
         }
         let result = match outcome {
             Ok(Outcome::Response(res)) => send(reply, res, &mut books).await.map(|()| None),
-            Ok(Outcome::Tunnel(layer, head, far)) => {
+            Ok(Outcome::Tunnel(layer, opening, far)) => {
                 books.answered(if layer == Layer::Connect { 200 } else { 101 });
-                let near = reply.tunnel(head).await;
+                let near = reply.tunnel(opening).await;
                 near.map(|near| Some(Tunnel { layer, near, far }))
             }
             Err(error) => {
@@ -188,7 +279,7 @@ impl<H> Driver<H> {
                 } else {
                     let mut res = Res::from(respond::of_error(&error));
                     let hook = self.hooks.on_response(at, &mut books.cx, &mut res);
-                    if let Err(error) = Attended::by(reply.conn(), hook).await {
+                    if let Err(error) = Attended::by(&client, hook).await {
                         res = Res::from(respond::of_error(&error));
                     }
                     send(reply, res, &mut books).await.map(|()| None)
@@ -214,38 +305,42 @@ impl<H> Driver<H> {
         H: HttpHooks<A::Conn>,
     {
         let at = books.at;
-        let client = reply.conn().clone();
+        let client = reply.client();
         let hook = self.hooks.on_request(at, &mut books.cx, &mut req);
-        let endpoint = match Attended::by(&client, hook).await? {
-            Route::Table => self.table.endpoint(&books.asked, &self.forwarder)?,
-            Route::To(target) => self.forwarder.endpoint(&target),
+        let desk = self.dispatch.desk();
+        let mut going = match Attended::by(&client, hook).await? {
+            Route::Table => match desk.decide(&books.asked, &mut req, at.info)? {
+                Decision::Go(going) => going,
+                Decision::Answer(response) => return Ok(Outcome::Response(Res::from(*response))),
+            },
+            Route::To(target) => desk.to(&target),
             Route::Answer(response) => return Ok(Outcome::Response(Res::from(*response))),
             Route::Refuse(error) => return Err(error),
         };
-        let endpoint = &*books.upstream.insert(endpoint);
-        let target = &endpoint.target;
+        books.course.pick = going.pick.take();
+        books.course.upstream = Some(going.endpoint.clone());
+        let target = &going.endpoint.target;
         let hook = self.hooks.on_upstream(at, &mut books.cx, target, &mut req);
         Attended::by(&client, hook).await?;
         if books.asked.is_connect() {
             let open = engine.offramp().open(target, at.info);
             let far = Attended::by(&client, open).await?;
-            return Ok(Outcome::Tunnel(Layer::Connect, established(), far));
+            return Ok(Outcome::Tunnel(Layer::Connect, Opening::Connect, far));
         }
-        let called = self
-            .forwarder
-            .call(req, endpoint, at.info, reply, &mut books.course)
-            .await?;
+        let called = forward::call(req, &going, at.info, reply, &mut books.course).await?;
         Ok(match called {
-            Called::Response(res) => Outcome::Response(res),
-            Called::Switched(answer, protocol, stream) => {
-                let head = reply.tunnel_head(&answer, &protocol);
+            Called::Response(mut res) => {
+                going.finish(&mut res);
+                Outcome::Response(res)
+            }
+            Called::Switched(head, protocol, stream) => {
                 let far = Far {
                     carrier: Carrier::Stream(stream),
                     target: target.clone(),
                     peer: None,
                     facts: Facts::default(),
                 };
-                Outcome::Tunnel(Layer::Upgrade, head, far)
+                Outcome::Tunnel(Layer::Upgrade, Opening::Switched(head, protocol), far)
             }
         })
     }
@@ -268,13 +363,6 @@ async fn send<C: Sync + 'static, H: HttpHooks<C>>(
     let result = poll_fn(|cx| sending.poll(cx)).await;
     books.sent = sending.payload();
     result
-}
-
-/// RFC 9110 section 9.3.6: a successful answer to CONNECT has neither body nor framing.
-fn established() -> Out {
-    let mut head = Out::take();
-    head.extend_from_slice(b"HTTP/1.1 200 Connection Established\r\n\r\n");
-    head
 }
 
 fn log(info: &oxy_core::FlowInfo, error: &Error) {

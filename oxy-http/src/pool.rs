@@ -2,16 +2,19 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use oxy_core::cluster::Connection;
+use oxy_core::offramp::AnyOfframp;
 use oxy_core::{Link, Result, Side, Target};
 
 use crate::h1::incoming::{Rest, Source};
-use crate::h1::pump::Pump;
+use crate::h2::session::Sessions;
 use crate::options::PoolOptions;
+use crate::outgoing::Outgoing;
 
 /// One worker's idle connections. Its locks are its worker's own: nobody waits for them.
 #[derive(Debug)]
@@ -23,26 +26,96 @@ pub(crate) struct Pool {
 #[derive(Debug)]
 struct Shared {
     options: PoolOptions,
+    way: Way,
     /// Idle connections to all endpoints.
     idle: AtomicUsize,
     /// How often the pool has been swept: its clock.
     sweeps: AtomicU64,
+    /// Whether nobody takes connections from it any more.
+    closed: AtomicBool,
     /// After how many sweeps an idle connection is too old.
     max_sweeps: u64,
 }
 
-/// The idle connections to one target.
+/// How an upstream's endpoints are reached, and what they speak.
+#[derive(Clone, Debug)]
+pub(crate) struct Way {
+    pub(crate) offramp: AnyOfframp,
+    pub(crate) protocol: Protocol,
+    /// Whether connections are encrypted, for the scheme.
+    pub(crate) secure: bool,
+}
+
+#[cfg(any(test, feature = "bench"))]
+impl Way {
+    /// To nobody, for pools that are given their connections.
+    pub(crate) fn nowhere() -> Self {
+        struct Nowhere;
+
+        impl oxy_core::offramp::Offramp for Nowhere {
+            async fn open(&self, _: &Target, _: &oxy_core::FlowInfo) -> Result<oxy_core::Far> {
+                Err(oxy_core::Error::local(oxy_core::ErrorKind::NoRoute))
+            }
+        }
+
+        Self {
+            offramp: AnyOfframp::new(Nowhere),
+            protocol: Protocol::Auto,
+            secure: false,
+        }
+    }
+}
+
+/// Which version of HTTP an origin is spoken to in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// What was agreed upon when the connection was opened (ALPN, RFC 7301), or else HTTP/1.1.
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, without asking (prior knowledge, RFC 9113 section 3.3).
+    Http2,
+}
+
+/// What is known of the version that an endpoint speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Speaks {
+    Unknown,
+    Http1,
+    Http2,
+}
+
+impl Speaks {
+    fn at_first(way: &Way) -> Self {
+        match way.protocol {
+            Protocol::Http2 => Self::Http2,
+            // Only an encrypted connection has a way to agree upon anything else.
+            Protocol::Auto if way.secure => Self::Unknown,
+            Protocol::Auto | Protocol::Http1 => Self::Http1,
+        }
+    }
+}
+
+/// The connections to one target.
 pub(crate) struct Endpoint {
     pub(crate) target: Target,
     /// The target as a Host field has it.
     pub(crate) authority: Box<[u8]>,
     idle: Mutex<Vec<Idle>>,
+    /// Connections that carry many exchanges at a time.
+    pub(crate) sessions: Arc<Sessions>,
+    /// What the endpoint has last been found to speak.
+    speaks: AtomicU8,
     shared: Arc<Shared>,
 }
 
 struct Idle {
     link: Arc<Link>,
     requests: u64,
+    place: Option<Connection>,
     /// [`Shared::sweeps`] when it became idle.
     since: u64,
 }
@@ -59,15 +132,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Pool {
     /// A pool with a task that sweeps it for as long as it lives. Needs a tokio runtime.
-    pub(crate) fn new(options: PoolOptions) -> Arc<Self> {
+    pub(crate) fn new(mut options: PoolOptions, way: Way) -> Arc<Self> {
+        if way.offramp.is_per_client() {
+            // Its connections say whom they are for: the next client's request must not go by one.
+            options.max_requests = 1;
+        }
         let every = SWEEP.min(options.idle / 4).max(Duration::from_millis(10));
         let pool = Arc::new(Self {
             endpoints: Mutex::default(),
             shared: Arc::new(Shared {
                 max_sweeps: (options.idle.as_millis() / every.as_millis()) as u64,
                 options,
+                way,
                 idle: AtomicUsize::new(0),
                 sweeps: AtomicU64::new(0),
+                closed: AtomicBool::new(false),
             }),
         });
         tokio::spawn(sweep(Arc::downgrade(&pool), every));
@@ -82,7 +161,9 @@ impl Pool {
         }
         if endpoints.len() >= REMEMBERED {
             endpoints.retain(|_, endpoint| {
-                Arc::strong_count(endpoint) > 1 || !lock(&endpoint.idle).is_empty()
+                Arc::strong_count(endpoint) > 1
+                    || !lock(&endpoint.idle).is_empty()
+                    || !endpoint.sessions.is_empty()
             });
         }
         let endpoint = Arc::new(Endpoint::new(target.clone(), self.shared.clone()));
@@ -110,6 +191,17 @@ impl Pool {
     }
 }
 
+impl Drop for Pool {
+    /// A connection has its place at an endpoint of a cluster, and that has what is kept of its connections: they would keep
+    /// each other.
+    fn drop(&mut self) {
+        self.shared.closed.store(true, Relaxed);
+        for endpoint in lock(&self.endpoints).values() {
+            lock(&endpoint.idle).clear();
+        }
+    }
+}
+
 async fn sweep(pool: Weak<Pool>, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
@@ -126,8 +218,9 @@ impl Shared {
 
 impl Endpoint {
     fn new(target: Target, shared: Arc<Shared>) -> Self {
+        let default = if shared.way.secure { 443 } else { 80 };
         let authority = match &target {
-            Target::Tcp { host, port: 80 } => host_text(host),
+            Target::Tcp { host, port } if *port == default => host_text(host),
             Target::Tcp { host, port } => format!("{}:{port}", host_text(host)),
             _ => "localhost".into(),
         };
@@ -135,8 +228,35 @@ impl Endpoint {
             target,
             authority: authority.into_bytes().into(),
             idle: Mutex::default(),
+            sessions: Sessions::new(shared.way.offramp.is_per_client()),
+            speaks: AtomicU8::new(Speaks::at_first(&shared.way) as u8),
             shared,
         }
+    }
+
+    /// How it is reached.
+    pub(crate) fn way(&self) -> &Way {
+        &self.shared.way
+    }
+
+    /// Whether connections to it are encrypted.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.shared.way.secure
+    }
+
+    /// What it is expected to speak.
+    pub(crate) fn speaks(&self) -> Speaks {
+        match self.speaks.load(Relaxed) {
+            0 => Speaks::Unknown,
+            1 => Speaks::Http1,
+            _ => Speaks::Http2,
+        }
+    }
+
+    /// What a new connection to it has turned out to speak.
+    pub(crate) fn found(&self, http2: bool) {
+        let speaks = if http2 { Speaks::Http2 } else { Speaks::Http1 };
+        self.speaks.store(speaks as u8, Relaxed);
     }
 
     /// The connection that was used last, if one is still good.
@@ -145,25 +265,27 @@ impl Endpoint {
         while let Some(idle) = list.pop() {
             self.shared.idle.fetch_sub(1, Relaxed);
             if self.shared.is_fresh(&idle) && idle.link.is_quiet() {
-                return Some((idle.link, Lease::new(self, idle.requests + 1, true)));
+                let lease = Lease::new(self, idle.requests + 1, true, idle.place);
+                return Some((idle.link, lease));
             }
         }
         None
     }
 
-    /// What gives a new connection to the pool.
-    pub(crate) fn lease(self: &Arc<Self>) -> Lease {
-        Lease::new(self, 1, false)
+    /// What gives a new connection to the pool; `place` is its place among the cluster's connections.
+    pub(crate) fn lease(self: &Arc<Self>, place: Option<Connection>) -> Lease {
+        Lease::new(self, 1, false, place)
     }
 
-    fn put(&self, link: Arc<Link>, requests: u64) {
+    fn put(&self, link: Arc<Link>, requests: u64, place: Option<Connection>) {
         let Shared {
             options,
             idle,
             sweeps,
+            closed,
             ..
         } = &*self.shared;
-        if options.max_requests != 0 && requests >= options.max_requests {
+        if closed.load(Relaxed) || options.max_requests != 0 && requests >= options.max_requests {
             return;
         }
         let mut list = lock(&self.idle);
@@ -172,12 +294,14 @@ impl Endpoint {
             list.push(Idle {
                 link,
                 requests,
+                place,
                 since: sweeps.load(Relaxed),
             });
         }
     }
 
     fn sweep(&self) {
+        self.sessions.sweep(self.shared.options.idle);
         let mut list = lock(&self.idle);
         let before = list.len();
         list.retain(|idle| self.shared.is_fresh(idle) && idle.link.is_quiet());
@@ -205,19 +329,26 @@ impl fmt::Debug for Endpoint {
 pub(crate) struct Lease {
     endpoint: Arc<Endpoint>,
     requests: u64,
+    place: Option<Connection>,
     /// Whether the connection came from the pool.
     pub(crate) reused: bool,
     /// Whether the origin lets the connection live.
     pub(crate) keep_alive: bool,
     /// The rest of the request, still on its way up while the response is on its way down.
-    pub(crate) upload: Option<Box<Pump>>,
+    pub(crate) upload: Option<Box<dyn Outgoing>>,
 }
 
 impl Lease {
-    fn new(endpoint: &Arc<Endpoint>, requests: u64, reused: bool) -> Self {
+    fn new(
+        endpoint: &Arc<Endpoint>,
+        requests: u64,
+        reused: bool,
+        place: Option<Connection>,
+    ) -> Self {
         Self {
             endpoint: endpoint.clone(),
             requests,
+            place,
             reused,
             keep_alive: false,
             upload: None,
@@ -245,7 +376,7 @@ impl Lease {
         let clean =
             matches!(source.rest, Rest::Done) && source.ahead.is_none() && self.upload.is_none();
         if clean && self.keep_alive {
-            self.endpoint.put(source.link, self.requests);
+            self.endpoint.put(source.link, self.requests, self.place);
         }
     }
 }
@@ -264,10 +395,11 @@ mod tests {
     use super::*;
 
     fn pool(max_idle: usize) -> (Arc<Pool>, Arc<Endpoint>) {
-        let pool = Pool::new(PoolOptions {
+        let options = PoolOptions {
             max_idle,
             ..PoolOptions::default()
-        });
+        };
+        let pool = Pool::new(options, Way::nowhere());
         let endpoint = pool.endpoint(&"127.0.0.1:80".parse().unwrap());
         (pool, endpoint)
     }
@@ -289,7 +421,7 @@ mod tests {
         let (_pool, endpoint) = pool(2);
         let ends: Vec<_> = (0..3).map(|_| StreamIo::pair(64)).collect();
         for (near, _) in &ends {
-            give_back(endpoint.lease(), near.link().clone(), Rest::Done);
+            give_back(endpoint.lease(None), near.link().clone(), Rest::Done);
         }
         // The third found no room.
         let (link, lease) = endpoint.take().unwrap();
@@ -303,17 +435,17 @@ mod tests {
     async fn what_is_closed_unclean_or_talks_is_not_used_again() {
         let (_pool, endpoint) = pool(8);
         let (near, far) = StreamIo::pair(64);
-        give_back(endpoint.lease(), near.link().clone(), Rest::Done);
+        give_back(endpoint.lease(None), near.link().clone(), Rest::Done);
         drop(far);
         assert!(endpoint.take().is_none(), "closed");
 
         let (near, mut far) = StreamIo::pair(64);
-        give_back(endpoint.lease(), near.link().clone(), Rest::Done);
+        give_back(endpoint.lease(None), near.link().clone(), Rest::Done);
         far.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
         assert!(endpoint.take().is_none(), "says something unasked");
 
         let (near, _far) = StreamIo::pair(64);
-        give_back(endpoint.lease(), near.link().clone(), Rest::Length(1));
+        give_back(endpoint.lease(None), near.link().clone(), Rest::Length(1));
         assert!(endpoint.take().is_none(), "not read to the end");
     }
 
@@ -321,7 +453,7 @@ mod tests {
     async fn what_has_been_idle_for_long_is_closed() {
         let (pool, endpoint) = pool(8);
         let (near, far) = StreamIo::pair(64);
-        give_back(endpoint.lease(), near.into_parts().0, Rest::Done);
+        give_back(endpoint.lease(None), near.into_parts().0, Rest::Done);
         tokio::time::sleep(PoolOptions::default().idle / 2).await;
         assert!(far.link().is_quiet());
         tokio::time::sleep(PoolOptions::default().idle).await;

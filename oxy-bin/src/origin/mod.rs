@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Response, StatusCode};
-use oxy_core::onramp::ListenAddr;
 use oxy_core::{Error, ErrorKind, Proxy, Result, Running, Server, Target};
 use oxy_http::{At, Body, Http, HttpHooks, HttpProxy, Req, Route, respond};
 
@@ -42,8 +41,8 @@ pub(crate) fn start() -> Result<(Running, Target)> {
                 .http(Http::new(Origin)),
         )
         .start()?;
-    let address = running.addresses().first().map(|(_, address)| address);
-    match address.and_then(ListenAddr::socket_addr) {
+    let address = running.addresses().into_iter().next();
+    match address.and_then(|(_, address)| address.socket_addr()) {
         Some(address) => Ok((running, address.into())),
         None => {
             Err(Error::local(ErrorKind::Internal).context("the built-in origin has no address"))

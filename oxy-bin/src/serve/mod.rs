@@ -123,8 +123,9 @@ fn targets(to: Vec<To>, builtin: Option<&Target>) -> impl Iterator<Item = Target
 
 fn places(running: &Running, kinds: &[(String, What)], admin: Option<&Running>) -> Vec<Place> {
     let mut places = Vec::new();
+    let addresses = running.addresses();
     for (name, what) in kinds {
-        for (of, address) in running.addresses() {
+        for (of, address) in &addresses {
             if **of == **name {
                 places.push(Place {
                     name: name.clone(),
@@ -138,7 +139,7 @@ fn places(running: &Running, kinds: &[(String, What)], admin: Option<&Running>) 
     places.extend(admin.map(|(_, address)| Place {
         name: ADMIN.into(),
         what: What::Admin,
-        address: address.clone(),
+        address,
     }));
     places
 }

@@ -1,6 +1,7 @@
 //! Where flows come in.
 
 mod limit;
+mod site;
 mod stream;
 mod udp;
 
@@ -8,10 +9,10 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
 
-pub(crate) use stream::StreamBind;
-pub use stream::{StreamOnramp, StreamOptions};
+pub(crate) use site::Places;
+pub use site::{Kept, Site};
+pub use stream::{StreamBind, StreamOnramp, StreamOptions};
 pub(crate) use udp::UdpBind;
 pub use udp::{UdpOnramp, UdpOptions};
 
@@ -21,16 +22,25 @@ use crate::{BoxFuture, Error, ErrorKind, Result};
 
 /// A source of flows.
 pub trait Onramp: Send + 'static {
+    /// Called once, before the first [`Onramp::accept`], and not before the whole change that the on-ramp is a part of is
+    /// sure to happen: from now on flows are to come here. One that was given another's sockets takes them over now.
+    fn begin(&mut self) {}
+
     /// Waits for the next flow. An error is for the log: the on-ramp has dealt with it (by waiting, where the process is
     /// out of descriptors), and the next call may succeed. Cancel safe.
     fn accept(&mut self) -> impl Future<Output = Result<Flow>> + Send;
 }
 
 trait Erased: Send {
+    fn begin(&mut self);
     fn accept(&mut self) -> BoxFuture<'_, Result<Flow>>;
 }
 
 impl<T: Onramp> Erased for T {
+    fn begin(&mut self) {
+        Onramp::begin(self);
+    }
+
     fn accept(&mut self) -> BoxFuture<'_, Result<Flow>> {
         Box::pin(Onramp::accept(self))
     }
@@ -43,6 +53,11 @@ impl AnyOnramp {
     /// Hides which on-ramp it is.
     pub fn new(onramp: impl Onramp) -> Self {
         Self(Box::new(onramp))
+    }
+
+    /// See [`Onramp::begin`].
+    pub fn begin(&mut self) {
+        self.0.begin();
     }
 
     /// See [`Onramp::accept`].
@@ -60,10 +75,11 @@ impl fmt::Debug for AnyOnramp {
 /// Makes one worker's share of an on-ramp, on that worker's thread.
 pub type Seed = Box<dyn FnOnce(&Worker) -> Result<AnyOnramp> + Send>;
 
-/// Something that can be listened on: it is bound once, with a share for each worker, before any worker starts.
+/// Something that can be listened on: it is bound once, with a share for each worker, before any of them takes flows in.
 pub trait Bind: Send + Sync + fmt::Debug {
-    /// Binds for `workers` workers.
-    fn bind(&self, name: &Arc<str>, workers: usize) -> Result<Bound>;
+    /// Binds for the workers of `site`, with the sockets that are kept there for its address ([`Site::claim`]), if any.
+    /// Whoever has them now goes on using them until [`Onramp::begin`], and for good if that is never called.
+    fn bind(&self, site: &mut Site<'_>) -> Result<Bound>;
 }
 
 /// An on-ramp that has its address.
@@ -72,6 +88,9 @@ pub struct Bound {
     pub address: ListenAddr,
     /// A share for each worker.
     pub seeds: Vec<Seed>,
+    /// What the next on-ramp at this address gets ([`Site::claim`]). Without it, that one has to bind anew, and what waits
+    /// in the queues of this one's sockets when it goes is taken in before they are closed.
+    pub kept: Option<Kept>,
 }
 
 impl fmt::Debug for Bound {

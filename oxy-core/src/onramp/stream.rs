@@ -4,14 +4,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, UnixListener};
 
-use super::limit::{Limit, Place};
-use super::{AnyOnramp, Bind, Bound, ListenAddr, Onramp, Seed};
+use super::limit::{Counts, Limit, Place};
+use super::{AnyOnramp, Bind, Bound, ListenAddr, Onramp, Seed, Site};
 use crate::carrier::{Carrier, StreamIo};
 use crate::flow::{Flow, Layer, Origin};
 use crate::{Error, ErrorKind, Result, Side};
@@ -59,71 +60,150 @@ impl Default for StreamOptions {
 }
 
 /// A TCP address or Unix path to listen on, with options.
-#[derive(Debug)]
-pub(crate) struct StreamBind {
-    pub(crate) address: ListenAddr,
-    pub(crate) options: StreamOptions,
+#[derive(Clone, Debug)]
+pub struct StreamBind {
+    address: ListenAddr,
+    options: StreamOptions,
+}
+
+impl StreamBind {
+    /// Listens on `address`, which is none of UDP's.
+    pub fn new(address: ListenAddr, options: StreamOptions) -> Self {
+        Self { address, options }
+    }
 }
 
 impl Bind for StreamBind {
-    fn bind(&self, name: &Arc<str>, workers: usize) -> Result<Bound> {
-        let failed = |e: io::Error| {
-            Error::io(
-                Side::Local,
-                io::Error::new(e.kind(), format!("{}: {e}", self.address)),
-            )
-            .context("listening")
+    fn bind(&self, site: &mut Site<'_>) -> Result<Bound> {
+        let kept = match &self.address {
+            // Another port each time.
+            ListenAddr::Tcp(address) if address.port() == 0 => None,
+            address => site.claim::<Sockets>(address)?,
         };
-        let limit = Limit::new(self.options.max_connections, self.options.max_per_source);
-        let (address, sockets) = match &self.address {
-            ListenAddr::Unix(path) => {
-                let (socket, file) = unix(path, &self.options).map_err(failed)?;
-                let file = Arc::new(file);
-                let sockets: io::Result<Vec<_>> = (0..workers)
-                    .map(|_| Ok((socket.try_clone()?, Some(file.clone()))))
-                    .collect();
-                (self.address.clone(), sockets.map_err(failed)?)
-            }
-            ListenAddr::Tcp(address) | ListenAddr::Udp(address) => {
-                let first = tcp(*address, &self.options).map_err(failed)?;
-                // Where port 0 was asked for, all workers share the one that the first was given.
-                let address = first
-                    .local_addr()
-                    .map_err(failed)?
-                    .as_socket()
-                    .unwrap_or(*address);
-                let mut sockets = vec![(first, None)];
-                for _ in 1..workers {
-                    sockets.push((tcp(address, &self.options).map_err(failed)?, None));
-                }
-                (ListenAddr::Tcp(address), sockets)
-            }
+        let kept = kept.filter(|kept| kept.shares.len() == site.workers);
+        let counts = kept.as_ref().map(|kept| kept.counts.clone());
+        let limit = Limit::new(
+            self.options.max_connections,
+            self.options.max_per_source,
+            counts.unwrap_or_default(),
+        );
+        let (kept, mut fresh) = match kept {
+            Some(kept) => (kept, Vec::new()),
+            None => self.open(site.workers, &limit).map_err(|e| {
+                let told = io::Error::new(e.kind(), format!("{}: {e}", self.address));
+                Error::io(Side::Local, told).context("listening")
+            })?,
         };
-        let seeds = sockets.into_iter().map(|(socket, file)| {
-            let (name, limit, address) = (name.clone(), limit.clone(), address.clone());
-            let seed: Seed = Box::new(move |_| {
-                let listener = match &address {
-                    ListenAddr::Unix(_) => {
-                        UnixListener::from_std(socket.into()).map(Listener::Unix)
-                    }
-                    _ => TcpListener::from_std(socket.into()).map(Listener::Tcp),
-                };
-                let listener =
-                    listener.map_err(|e| Error::io(Side::Local, e).context("listening"))?;
-                let local = address.socket_addr();
-                Ok(AnyOnramp::new(StreamOnramp {
-                    listener,
-                    name,
-                    local,
-                    limit,
-                    _file: file,
-                }))
-            });
+        fresh.reverse();
+        let seeds = kept.shares.iter().map(|share| {
+            let onramp = Arriving {
+                share: share.clone(),
+                fresh: fresh.pop(),
+                name: site.name.clone(),
+                local: kept.address.socket_addr(),
+                limit: limit.clone(),
+                options: self.options.clone(),
+            };
+            let seed: Seed = Box::new(move |_| Ok(AnyOnramp::new(onramp.arrive()?)));
             seed
         });
         Ok(Bound {
             seeds: seeds.collect(),
+            address: kept.address.clone(),
+            kept: Some(kept),
+        })
+    }
+}
+
+impl StreamBind {
+    /// Sockets that listen, and where to keep them.
+    fn open(&self, workers: usize, limit: &Limit) -> io::Result<(Arc<Sockets>, Vec<Socket>)> {
+        let (address, sockets, file) = match &self.address {
+            ListenAddr::Unix(path) => {
+                let (socket, file) = unix(path, &self.options)?;
+                let sockets: io::Result<Vec<_>> =
+                    (0..workers).map(|_| socket.try_clone()).collect();
+                (self.address.clone(), sockets?, Some(Arc::new(file)))
+            }
+            ListenAddr::Udp(_) => {
+                let what = "a stream listener cannot have an address of UDP";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+            }
+            ListenAddr::Tcp(address) => {
+                let first = tcp(*address, &self.options)?;
+                // Where port 0 was asked for, all workers share the one that the first was given.
+                let address = first.local_addr()?.as_socket().unwrap_or(*address);
+                let mut sockets = vec![first];
+                for _ in 1..workers {
+                    sockets.push(tcp(address, &self.options)?);
+                }
+                (ListenAddr::Tcp(address), sockets, None)
+            }
+        };
+        let shares = sockets.iter().map(|_| {
+            Arc::new(Share {
+                listener: OnceLock::new(),
+                holder: AtomicU64::new(0),
+                file: file.clone(),
+            })
+        });
+        let kept = Sockets {
+            shares: shares.collect(),
             address,
+            counts: limit.counts().clone(),
+        };
+        Ok((Arc::new(kept), sockets))
+    }
+}
+
+/// The sockets of a stream listener, for the on-ramps that have them one after the other.
+struct Sockets {
+    address: ListenAddr,
+    /// One a worker.
+    shares: Vec<Arc<Share>>,
+    counts: Arc<Counts>,
+}
+
+/// A worker's listening socket.
+#[derive(Debug)]
+struct Share {
+    /// Set on the worker's own thread, whose event loop it belongs to.
+    listener: OnceLock<Listener>,
+    /// Which on-ramp, by its turn, accepts from it.
+    holder: AtomicU64,
+    file: Option<Arc<SocketFile>>,
+}
+
+/// An on-ramp on its way to its worker.
+struct Arriving {
+    share: Arc<Share>,
+    /// The socket, where it is a new one.
+    fresh: Option<Socket>,
+    name: Arc<str>,
+    local: Option<SocketAddr>,
+    limit: Limit,
+    options: StreamOptions,
+}
+
+impl Arriving {
+    fn arrive(self) -> Result<StreamOnramp> {
+        let taken_over = self.fresh.is_none();
+        if let Some(socket) = self.fresh {
+            let listener = if self.local.is_none() {
+                UnixListener::from_std(socket.into()).map(Listener::Unix)
+            } else {
+                TcpListener::from_std(socket.into()).map(Listener::Tcp)
+            };
+            let listener = listener.map_err(|e| Error::io(Side::Local, e).context("listening"))?;
+            let _ = self.share.listener.set(listener);
+        }
+        Ok(StreamOnramp {
+            share: self.share,
+            turn: None,
+            changed: taken_over.then(|| Box::new(self.options)),
+            name: self.name,
+            local: self.local,
+            limit: self.limit,
         })
     }
 }
@@ -131,11 +211,14 @@ impl Bind for StreamBind {
 /// One worker's share of a TCP or Unix listener.
 #[derive(Debug)]
 pub struct StreamOnramp {
-    listener: Listener,
+    share: Arc<Share>,
+    /// Which of those who have had the socket this one is, once it has begun.
+    turn: Option<u64>,
+    /// What the socket is to be told, where it was another's before.
+    changed: Option<Box<StreamOptions>>,
     name: Arc<str>,
     local: Option<SocketAddr>,
-    limit: Arc<Limit>,
-    _file: Option<Arc<SocketFile>>,
+    limit: Limit,
 }
 
 #[derive(Debug)]
@@ -149,9 +232,26 @@ enum Listener {
 const REST: Duration = Duration::from_millis(50);
 
 impl Onramp for StreamOnramp {
+    fn begin(&mut self) {
+        if self.turn.is_none() {
+            self.turn = Some(self.share.holder.fetch_add(1, Relaxed) + 1);
+            if let Some(options) = self.changed.take() {
+                self.share.change(&options);
+            }
+        }
+    }
+
     async fn accept(&mut self) -> Result<Flow> {
+        self.begin();
+        let Some(listener) = self.share.listener.get() else {
+            return Err(Error::local(ErrorKind::Internal).context("a listener without a socket"));
+        };
         loop {
-            let accepted = match &self.listener {
+            if self.turn != Some(self.share.holder.load(Relaxed)) {
+                // What waits in the queue is its successor's.
+                return std::future::pending().await;
+            }
+            let accepted = match listener {
                 Listener::Tcp(listener) => listener.accept().await.map(|(socket, peer)| {
                     let local = self.local.filter(|local| !local.ip().is_unspecified());
                     let local = local.or_else(|| socket.local_addr().ok());
@@ -202,6 +302,51 @@ impl StreamOnramp {
     }
 }
 
+impl Share {
+    /// Gives the socket the options of whoever takes it over. What the kernel refuses stays as it was.
+    fn change(&self, options: &StreamOptions) {
+        let changed = match self.listener.get() {
+            Some(Listener::Tcp(listener)) => {
+                let socket = SockRef::from(listener);
+                vec![
+                    keepalive(&socket, options),
+                    crate::sys::set_fastopen(listener, options.fastopen),
+                    listen(&socket, options),
+                ]
+            }
+            Some(Listener::Unix(listener)) => {
+                let mode = self.file.as_ref().map(|file| set_mode(&file.0, options));
+                vec![
+                    mode.unwrap_or(Ok(())),
+                    listen(&SockRef::from(listener), options),
+                ]
+            }
+            None => Vec::new(),
+        };
+        for error in changed.into_iter().filter_map(io::Result::err) {
+            tracing::warn!("changing a listener's options: {error}");
+        }
+    }
+}
+
+fn keepalive(socket: &Socket, options: &StreamOptions) -> io::Result<()> {
+    match options.keepalive {
+        Some(idle) => {
+            let probes = TcpKeepalive::new().with_time(idle).with_interval(idle / 4);
+            socket.set_tcp_keepalive(&probes)
+        }
+        None => socket.set_keepalive(false),
+    }
+}
+
+fn listen(socket: &Socket, options: &StreamOptions) -> io::Result<()> {
+    socket.listen(options.backlog.try_into().unwrap_or(i32::MAX))
+}
+
+fn set_mode(path: &Path, options: &StreamOptions) -> io::Result<()> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(options.mode))
+}
+
 fn tcp(address: SocketAddr, options: &StreamOptions) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
@@ -217,14 +362,12 @@ fn tcp(address: SocketAddr, options: &StreamOptions) -> io::Result<Socket> {
     socket.set_reuse_port(true)?;
     // Accepted connections inherit these from the listener: no system call per connection.
     socket.set_tcp_nodelay(true)?;
-    if let Some(idle) = options.keepalive {
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle).with_interval(idle / 4))?;
-    }
+    keepalive(&socket, options)?;
     socket.bind(&address.into())?;
     if options.fastopen > 0 {
         crate::sys::set_fastopen(&socket, options.fastopen)?;
     }
-    socket.listen(options.backlog.try_into().unwrap_or(i32::MAX))?;
+    listen(&socket, options)?;
     Ok(socket)
 }
 
@@ -244,8 +387,8 @@ fn unix(path: &Path, options: &StreamOptions) -> io::Result<(Socket, SocketFile)
         std::fs::remove_file(path)?;
         socket.bind(&address)?;
     }
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(options.mode))?;
-    socket.listen(options.backlog.try_into().unwrap_or(i32::MAX))?;
+    set_mode(path, options)?;
+    listen(&socket, options)?;
     Ok((socket, SocketFile(path.into())))
 }
 

@@ -6,15 +6,15 @@ use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker, ready};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::sync::{Notify, mpsc};
 
-use super::limit::Limit;
-use super::{AnyOnramp, Bind, Bound, ListenAddr, Onramp, Seed};
+use super::limit::{Counts, Limit};
+use super::{AnyOnramp, Bind, Bound, ListenAddr, Onramp, Seed, Site};
 use crate::buffer::Buffer;
 use crate::carrier::{Carrier, DatagramIo, DatagramPort, Segment, receive, send};
 use crate::flow::{Flow, Layer, Origin};
@@ -71,45 +71,79 @@ pub(crate) struct UdpBind {
 }
 
 impl Bind for UdpBind {
-    fn bind(&self, name: &Arc<str>, workers: usize) -> Result<Bound> {
-        let failed = |e: io::Error| {
-            let told = io::Error::new(e.kind(), format!("udp:{}: {e}", self.address));
-            Error::io(Side::Local, told).context("listening")
+    fn bind(&self, site: &mut Site<'_>) -> Result<Bound> {
+        let kept = if self.address.port() == 0 {
+            None
+        } else {
+            site.claim::<Sockets>(&ListenAddr::Udp(self.address))?
         };
-        let limit = Limit::new(self.options.max_sessions, self.options.max_per_source);
-        let first = udp(self.address, &self.options).map_err(failed)?;
-        // Where port 0 was asked for, all workers share the one that the first was given.
-        let local = first.local_addr().map_err(failed)?.as_socket();
-        let local = local.unwrap_or(self.address);
-        let mut sockets = vec![first];
-        for _ in 1..workers {
-            sockets.push(udp(local, &self.options).map_err(failed)?);
-        }
-        let seeds = sockets.into_iter().map(|socket| {
-            let (name, limit) = (name.clone(), limit.clone());
-            let queue = self.options.queue;
+        let kept = kept.filter(|kept| kept.shares.len() == site.workers);
+        let counts = kept.as_ref().map(|kept| kept.counts.clone());
+        let limit = Limit::new(
+            self.options.max_sessions,
+            self.options.max_per_source,
+            counts.unwrap_or_default(),
+        );
+        let (kept, mut fresh) = match kept {
+            Some(kept) => (kept, Vec::new()),
+            None => self.open(site.workers, &limit).map_err(|e| {
+                let told = io::Error::new(e.kind(), format!("udp:{}: {e}", self.address));
+                Error::io(Side::Local, told).context("listening")
+            })?,
+        };
+        fresh.reverse();
+        let seeds = kept.shares.iter().map(|share| {
+            let (share, socket) = (share.clone(), fresh.pop());
+            let (name, limit) = (site.name.clone(), limit.clone());
+            let (local, options) = (kept.local, self.options.clone());
             let seed: Seed = Box::new(move |_| {
-                let socket = UdpSocket::from_std(socket.into())
-                    .map_err(|e| Error::io(Side::Local, e).context("listening"))?;
-                let listener = Arc::new(Listener {
-                    socket,
-                    name,
-                    local,
-                    limit,
-                    queue,
-                    sessions: Mutex::default(),
-                    closed: AtomicBool::new(false),
-                    changed: Notify::new(),
-                });
-                Ok(AnyOnramp::new(UdpOnramp::new(listener)))
+                let taken_over = socket.is_none();
+                if let Some(socket) = socket {
+                    let _ = share.set(Listener::new(socket, local)?);
+                }
+                let Some(listener) = share.get() else {
+                    return Err(
+                        Error::local(ErrorKind::Internal).context("a listener without a socket")
+                    );
+                };
+                let onramp = UdpOnramp::new(listener.clone(), name, limit, options, taken_over);
+                Ok(AnyOnramp::new(onramp))
             });
             seed
         });
         Ok(Bound {
             seeds: seeds.collect(),
-            address: ListenAddr::Udp(local),
+            address: ListenAddr::Udp(kept.local),
+            kept: Some(kept),
         })
     }
+}
+
+impl UdpBind {
+    /// Sockets, and where to keep them.
+    fn open(&self, workers: usize, limit: &Limit) -> io::Result<(Arc<Sockets>, Vec<Socket>)> {
+        let first = udp(self.address, &self.options)?;
+        // Where port 0 was asked for, all workers share the one that the first was given.
+        let local = first.local_addr()?.as_socket().unwrap_or(self.address);
+        let mut sockets = vec![first];
+        for _ in 1..workers {
+            sockets.push(udp(local, &self.options)?);
+        }
+        let kept = Sockets {
+            local,
+            shares: sockets.iter().map(|_| Arc::default()).collect(),
+            counts: limit.counts().clone(),
+        };
+        Ok((Arc::new(kept), sockets))
+    }
+}
+
+/// The sockets of a UDP listener with their sessions, for the on-ramps that have them one after the other.
+struct Sockets {
+    local: SocketAddr,
+    /// One a worker, set on its own thread, whose event loop it belongs to.
+    shares: Vec<Arc<OnceLock<Arc<Listener>>>>,
+    counts: Arc<Counts>,
 }
 
 /// New sessions that may wait to be taken in. Datagrams of further clients are dropped meanwhile; the flows are taken in
@@ -118,23 +152,70 @@ const BACKLOG: usize = 128;
 
 /// One worker's share of a UDP listener: each client address (with the address of ours that it sends to) is a flow.
 ///
-/// Sessions that are open go on when it is dropped.
+/// Sessions that are open go on when it is dropped, or when another on-ramp takes its socket over.
 #[derive(Debug)]
 pub struct UdpOnramp {
     listener: Arc<Listener>,
+    holder: Arc<Holder>,
     flows: mpsc::Receiver<Flow>,
+    begun: bool,
+    /// What the socket is to be told, where it was another's before.
+    changed: Option<Box<UdpOptions>>,
+}
+
+/// Whom new sessions go to.
+#[derive(Debug)]
+struct Holder {
+    name: Arc<str>,
+    limit: Limit,
+    queue: usize,
+    flows: mpsc::Sender<Flow>,
 }
 
 impl UdpOnramp {
-    fn new(listener: Arc<Listener>) -> Self {
+    fn new(
+        listener: Arc<Listener>,
+        name: Arc<str>,
+        limit: Limit,
+        options: UdpOptions,
+        taken_over: bool,
+    ) -> Self {
         let (sender, flows) = mpsc::channel(BACKLOG);
-        tokio::spawn(distribute(listener.clone(), sender));
-        Self { listener, flows }
+        let holder = Holder {
+            name,
+            limit,
+            queue: options.queue,
+            flows: sender,
+        };
+        Self {
+            listener,
+            holder: Arc::new(holder),
+            flows,
+            begun: false,
+            changed: taken_over.then(|| Box::new(options)),
+        }
     }
 }
 
 impl Onramp for UdpOnramp {
+    fn begin(&mut self) {
+        if self.begun {
+            return;
+        }
+        self.begun = true;
+        if let Some(options) = self.changed.take()
+            && let Err(error) = set_buffers(&SockRef::from(&self.listener.socket), &options)
+        {
+            tracing::warn!("changing a listener's options: {error}");
+        }
+        *self.listener.holder() = Some(self.holder.clone());
+        if !self.listener.distributing.swap(true, Relaxed) {
+            tokio::spawn(distribute(self.listener.clone()));
+        }
+    }
+
     async fn accept(&mut self) -> Result<Flow> {
+        self.begin();
         let flow = self.flows.recv().await;
         flow.ok_or_else(|| {
             Error::local(ErrorKind::Internal).context("the UDP listener has stopped")
@@ -144,21 +225,25 @@ impl Onramp for UdpOnramp {
 
 impl Drop for UdpOnramp {
     fn drop(&mut self) {
-        self.listener.closed.store(true, Relaxed);
-        self.listener.changed.notify_one();
+        let mut holder = self.listener.holder();
+        if holder
+            .as_ref()
+            .is_some_and(|holder| Arc::ptr_eq(holder, &self.holder))
+        {
+            *holder = None;
+            self.listener.changed.notify_one();
+        }
     }
 }
 
 struct Listener {
     socket: UdpSocket,
-    name: Arc<str>,
     local: SocketAddr,
-    limit: Arc<Limit>,
-    queue: usize,
     sessions: Mutex<HashMap<Key, Weak<Session>>>,
-    /// No new sessions are taken in.
-    closed: AtomicBool,
-    /// It has been closed, or a session has ended.
+    /// None when no new sessions are taken in. Only its own worker takes this lock, and that of `sessions`.
+    holder: Mutex<Option<Arc<Holder>>>,
+    distributing: AtomicBool,
+    /// The holder has gone, or a session has ended.
     changed: Notify,
 }
 
@@ -169,33 +254,52 @@ type Key = (SocketAddr, Option<IpAddr>);
 const ROUNDS: usize = 4;
 
 /// Hands what comes in to its sessions until the on-ramp and all its sessions are gone.
-async fn distribute(listener: Arc<Listener>, flows: mpsc::Sender<Flow>) {
+async fn distribute(listener: Arc<Listener>) {
     loop {
         tokio::select! {
             ready = listener.socket.readable() => if ready.is_err() {
-                return;
+                break;
             },
             () = listener.changed.notified() => {}
         }
-        if listener.closed.load(Relaxed) && listener.sessions().is_empty() {
-            return;
+        if listener.holder().is_none() && listener.sessions().is_empty() {
+            break;
         }
         for _ in 0..ROUNDS {
-            if !listener.take_in(&flows) {
+            if !listener.take_in() {
                 break;
             }
         }
         tokio::task::yield_now().await;
     }
+    listener.distributing.store(false, Relaxed);
 }
 
 impl Listener {
+    fn new(socket: Socket, local: SocketAddr) -> Result<Arc<Self>> {
+        let socket = UdpSocket::from_std(socket.into())
+            .map_err(|e| Error::io(Side::Local, e).context("listening"))?;
+        Ok(Arc::new(Self {
+            socket,
+            local,
+            sessions: Mutex::default(),
+            holder: Mutex::default(),
+            distributing: AtomicBool::new(false),
+            changed: Notify::new(),
+        }))
+    }
+
     fn sessions(&self) -> MutexGuard<'_, HashMap<Key, Weak<Session>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn holder(&self) -> MutexGuard<'_, Option<Arc<Holder>>> {
+        self.holder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes a batch in; false where there was none.
-    fn take_in(self: &Arc<Self>, flows: &mpsc::Sender<Flow>) -> bool {
+    fn take_in(self: &Arc<Self>) -> bool {
+        let holder = self.holder().clone();
         let mut buffer = Buffer::bulk();
         let room = buffer.spare().len() / BATCH;
         let mut rooms = buffer.spare().chunks_exact_mut(room);
@@ -209,29 +313,31 @@ impl Listener {
         for (buf, one) in bufs.iter().zip(&received).take(n) {
             if let Some(peer) = one.peer
                 && !one.truncated
-                && let Some(session) = self.session((peer, one.local), flows)
+                && let Some(session) = self.session((peer, one.local), holder.as_deref())
             {
-                session.push(&buf[..one.len], one, self.queue);
+                session.push(&buf[..one.len], one);
             }
         }
         true
     }
 
     /// The session of `key`, a new one if there is room for it.
-    fn session(self: &Arc<Self>, key: Key, flows: &mpsc::Sender<Flow>) -> Option<Arc<Session>> {
+    fn session(self: &Arc<Self>, key: Key, holder: Option<&Holder>) -> Option<Arc<Session>> {
         if let Some(session) = self.sessions().get(&key).and_then(Weak::upgrade) {
             return Some(session);
         }
+        let holder = holder?;
         let (peer, local) = key;
-        let slot = flows.try_reserve().ok()?;
-        let Some(place) = self.limit.place(Some(peer.ip())) else {
-            tracing::debug!(listener = %self.name, %peer, "no room for another UDP session");
+        let slot = holder.flows.try_reserve().ok()?;
+        let Some(place) = holder.limit.place(Some(peer.ip())) else {
+            tracing::debug!(listener = %holder.name, %peer, "no room for another UDP session");
             return None;
         };
         let session = Arc::new(Session {
             listener: self.clone(),
             key,
             path: Path { peer, local },
+            queue: holder.queue,
             inbox: Mutex::default(),
             writable: Mutex::new(None),
             meter: Arc::default(),
@@ -241,7 +347,7 @@ impl Listener {
         let carrier = Carrier::Datagrams(DatagramIo::with_meter(port, session.meter.clone()));
         let local = SocketAddr::new(local.unwrap_or(self.local.ip()), self.local.port());
         let origin = Origin {
-            listener: self.name.clone(),
+            listener: holder.name.clone(),
             peer: Some(peer),
             local: Some(local),
         };
@@ -263,6 +369,8 @@ struct Session {
     listener: Arc<Listener>,
     key: Key,
     path: Path,
+    /// Bytes that may wait in the inbox.
+    queue: usize,
     inbox: Mutex<Inbox>,
     /// A wait for the socket that all sessions share: the runtime's `poll_*` methods know one waiter only.
     writable: Mutex<Option<Writable>>,
@@ -278,7 +386,8 @@ struct Inbox {
 }
 
 impl Session {
-    fn push(&self, data: &[u8], one: &Received, limit: usize) {
+    fn push(&self, data: &[u8], one: &Received) {
+        let limit = self.queue;
         let stride = one.stride.unwrap_or(data.len());
         let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
         let queued = inbox.bytes.as_ref().map_or(0, Buffer::len);
@@ -417,14 +526,19 @@ fn udp(address: SocketAddr, options: &UdpOptions) -> io::Result<Socket> {
     }
     // Each worker has a socket of its own, and the kernel gives all that a client sends to the same one.
     socket.set_reuse_port(true)?;
+    set_buffers(&socket, options)?;
+    // Answers must come from the address that was asked, which only each datagram tells.
+    sys::prepare_udp(&socket, any);
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn set_buffers(socket: &Socket, options: &UdpOptions) -> io::Result<()> {
     if let Some(size) = options.recv_buffer {
         socket.set_recv_buffer_size(size)?;
     }
     if let Some(size) = options.send_buffer {
         socket.set_send_buffer_size(size)?;
     }
-    // Answers must come from the address that was asked, which only each datagram tells.
-    sys::prepare_udp(&socket, any);
-    socket.bind(&address.into())?;
-    Ok(socket)
+    Ok(())
 }

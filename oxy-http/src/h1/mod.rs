@@ -9,13 +9,12 @@ pub mod write;
 
 pub(crate) mod client;
 pub(crate) mod incoming;
-pub(crate) mod pace;
 pub(crate) mod pump;
 pub(crate) mod server;
 
 mod facts;
 mod reject;
-mod target;
+pub(crate) mod target;
 pub(crate) mod token;
 
 pub use reject::Reject;

@@ -6,17 +6,16 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use oxy_core::clock::Alarm;
 use oxy_core::relay::splice::can_splice;
 use oxy_core::relay::{RelayOptions, Transfer};
 use oxy_core::{Error, ErrorKind, Link, Result, Side};
 
 use super::index::Framing;
-use super::pace::Pace;
 use super::write;
 use crate::attended::gone;
 use crate::body::{Body, Piece, Step, TrailerFields, cut_short};
-use crate::options::HttpOptions;
+use crate::outgoing::Outgoing;
+use crate::pace::Pace;
 use crate::scratch::Out;
 use crate::semantics::{write_trailer_map, write_trailers};
 
@@ -84,102 +83,9 @@ impl Pump {
         self
     }
 
-    /// [`Pump::poll`], with `alarm` set anew whenever there is progress, and an error if the client is too slow.
-    pub(crate) fn poll_timed(
-        &mut self,
-        cx: &mut Context<'_>,
-        alarm: &Alarm,
-        options: &HttpOptions,
-    ) -> Poll<Result<()>> {
-        let before = self.payload();
-        let done = self.poll(cx);
-        if done.is_pending() {
-            let payload = self.payload();
-            if payload != before {
-                alarm.set(options.timeouts.body);
-            }
-            let client = self.waits_for == Side::Down;
-            self.pace
-                .pause(alarm.now(), payload, client, &options.body)?;
-        }
-        done
-    }
-
-    /// Bytes of payload that have been staged so far: grows as long as there is progress.
-    pub(crate) fn payload(&self) -> u64 {
-        self.payload
-            + self
-                .transfer
-                .as_ref()
-                .map_or(0, |transfer| transfer.moved())
-    }
-
-    /// Whom the last `Pending` waited for.
-    pub(crate) fn waits_for(&self) -> Side {
-        self.waits_for
-    }
-
     /// Whether only the end of the connection tells the reader that the body is over.
     pub(crate) fn is_delimited_by_close(&self) -> bool {
         matches!(self.framing, Framing::UntilClose)
-    }
-
-    pub(crate) fn body(&mut self) -> &mut Body {
-        &mut self.body
-    }
-
-    /// Keeps the body back, or lets it go. The head is written either way.
-    pub(crate) fn hold(&mut self, held: bool) {
-        self.held = held;
-    }
-
-    /// Writes on. Ready once everything has been written. An error tells by its side whether reading or writing failed.
-    /// Cancel safe.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        loop {
-            if let Poll::Ready(Err(error)) = self.body.poll_background(cx) {
-                return Poll::Ready(Err(error));
-            }
-            let mut starved = false;
-            if self.transfer.is_some() || self.begins_bulk() {
-                ready!(self.poll_bulk(cx))?;
-                continue;
-            }
-            if !self.ended && self.piece.is_none() && self.tail.is_empty() {
-                let staged = if self.held {
-                    Poll::Pending
-                } else {
-                    self.poll_stage(cx)
-                };
-                match staged {
-                    Poll::Ready(staged) => staged?,
-                    Poll::Pending => starved = true,
-                }
-            }
-            if self
-                .poll_flush(cx)
-                .map_err(|e| Error::io(self.to, e).context("writing"))?
-                .is_pending()
-            {
-                self.waits_for = self.to;
-                return Poll::Pending;
-            }
-            if self.ended {
-                return Poll::Ready(Ok(()));
-            }
-            if starved {
-                if let Poll::Ready(gone) = self.poll_reader_gone(cx) {
-                    return Poll::Ready(gone);
-                }
-                // What is held back waits for the one it goes to, who has not asked for it yet.
-                self.waits_for = if self.held {
-                    self.to
-                } else {
-                    self.other_side()
-                };
-                return Poll::Pending;
-            }
-        }
     }
 
     /// Whether the rest of the body goes from socket to socket without being looked at.
@@ -351,6 +257,79 @@ impl Pump {
             ready!(self.link.poll_flush(cx))?;
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl Outgoing for Pump {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        loop {
+            if let Poll::Ready(Err(error)) = self.body.poll_background(cx) {
+                return Poll::Ready(Err(error));
+            }
+            let mut starved = false;
+            if self.transfer.is_some() || self.begins_bulk() {
+                ready!(self.poll_bulk(cx))?;
+                continue;
+            }
+            if !self.ended && self.piece.is_none() && self.tail.is_empty() {
+                let staged = if self.held {
+                    Poll::Pending
+                } else {
+                    self.poll_stage(cx)
+                };
+                match staged {
+                    Poll::Ready(staged) => staged?,
+                    Poll::Pending => starved = true,
+                }
+            }
+            if self
+                .poll_flush(cx)
+                .map_err(|e| Error::io(self.to, e).context("writing"))?
+                .is_pending()
+            {
+                self.waits_for = self.to;
+                return Poll::Pending;
+            }
+            if self.ended {
+                return Poll::Ready(Ok(()));
+            }
+            if starved {
+                if let Poll::Ready(gone) = self.poll_reader_gone(cx) {
+                    return Poll::Ready(gone);
+                }
+                // What is held back waits for the one it goes to, who has not asked for it yet.
+                self.waits_for = if self.held {
+                    self.to
+                } else {
+                    self.other_side()
+                };
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn payload(&self) -> u64 {
+        self.payload
+            + self
+                .transfer
+                .as_ref()
+                .map_or(0, |transfer| transfer.moved())
+    }
+
+    fn waits_for(&self) -> Side {
+        self.waits_for
+    }
+
+    fn body(&mut self) -> &mut Body {
+        &mut self.body
+    }
+
+    fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
+    fn pace(&mut self) -> &mut Pace {
+        &mut self.pace
     }
 }
 

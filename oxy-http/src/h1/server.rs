@@ -17,8 +17,11 @@ use super::parse::{self, MethodKind, Parse};
 use super::pump::Pump;
 use crate::body::Body;
 use crate::date;
+use crate::linger::linger;
 use crate::message::{Head, Req, Res};
 use crate::options::HttpOptions;
+use crate::outgoing::Outgoing;
+use crate::reply::{self, Exchange, Opening};
 use crate::scratch::{Out, Spared};
 use crate::semantics::{self, ResponseHead, ResponseHop};
 
@@ -29,6 +32,10 @@ const DISCARDED: u64 = 256 * 1024;
 /// How long an idle connection is kept when the process drains: a client that was just about to send a request sends it
 /// within that time, and is answered instead of reset.
 const PARTING: Duration = Duration::from_secs(1);
+
+/// How the preface of HTTP/2 begins (RFC 9113 section 3.4), which has the form of a request so that servers which know
+/// HTTP/1 only refuse it.
+const PREFACE_LINE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
 /// What a client's connection and its exchange share.
 pub(crate) struct Conn {
@@ -53,14 +60,10 @@ pub(crate) struct Server {
     stray: Option<Box<Source>>,
     discarded: u64,
     fresh: bool,
+    /// Whether no request has come yet.
+    first: bool,
     /// Whether the connection ends as soon as it has been idle for a moment.
     leaving: bool,
-}
-
-/// A request with the means to answer it.
-pub(crate) struct Exchange {
-    pub(crate) req: Req,
-    pub(crate) reply: Reply,
 }
 
 /// What a connection has next.
@@ -68,6 +71,8 @@ pub(crate) enum Next {
     Exchange(Exchange),
     /// The client is done, or gone.
     End,
+    /// The client speaks HTTP/2, without asking; what it said is what has been read ahead.
+    Preface,
     /// What came is no request. The error's status is to be said, and the connection closed.
     Bad(Error),
 }
@@ -97,6 +102,7 @@ impl Server {
             stray: None,
             discarded: 0,
             fresh: true,
+            first: true,
             leaving: false,
         }
     }
@@ -119,6 +125,10 @@ impl Server {
                     || buffer.len() >= self.conn.options.head.max_target
                     || first;
                 self.scanned = buffer.len();
+                if worth && self.first && buffer.filled().starts_with(PREFACE_LINE) {
+                    self.ahead = Some(buffer);
+                    return Poll::Ready(Next::Preface);
+                }
                 if worth {
                     let mut index = Spared::<Box<RequestIndex>>::take();
                     match parse::request(buffer.filled(), &self.conn.options.head, &mut index) {
@@ -210,6 +220,7 @@ impl Server {
 
     fn exchange(&mut self, mut buffer: Buffer, index: Spared<Box<RequestIndex>>) -> Next {
         self.scanned = 0;
+        self.first = false;
         let conn = &self.conn;
         let head = buffer.filled();
         let reply = Reply {
@@ -258,7 +269,7 @@ impl Server {
         conn.alarm.clear();
         Next::Exchange(Exchange {
             req: Req::raw(buffer, index, body),
-            reply,
+            reply: reply::Reply::Http1(reply),
         })
     }
 
@@ -339,30 +350,9 @@ impl Conn {
         self.slot.received()
     }
 
-    /// Ends the connection so that the client can read what was said last: says that nothing more will come, and reads
-    /// for a while (RFC 9112 section 9.6).
+    /// Ends the connection so that the client can read what was said last.
     pub(crate) async fn linger(&self) {
-        self.alarm.set(self.options.timeouts.linger);
-        // What is no socket may have something to say first, and wait.
-        poll_fn(|cx| match self.link.poll_shutdown(cx) {
-            Poll::Ready(_) => Poll::Ready(()),
-            Poll::Pending => self.alarm.poll_expired(cx),
-        })
-        .await;
-        poll_fn(|cx| {
-            loop {
-                if self.link.poll_readable(cx).is_pending() {
-                    return self.alarm.poll_expired(cx);
-                }
-                let mut buffer = Buffer::new();
-                match self.link.poll_read(cx, buffer.spare()) {
-                    Poll::Ready(Ok(n)) if n > 0 && !self.alarm.expired() => {}
-                    Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending => return self.alarm.poll_expired(cx),
-                }
-            }
-        })
-        .await;
+        linger(&self.link, &self.alarm, self.options.timeouts.linger).await;
     }
 
     /// Says what was wrong with bytes that were no request, and ends the connection.
@@ -410,14 +400,11 @@ impl Reply {
     }
 
     /// Passes an interim response on (RFC 9110 section 15.2), unless the client would not understand it.
-    pub(crate) async fn inform(&mut self, res: &super::client::Answer) -> Result<()> {
+    pub(crate) async fn inform(&mut self, res: Res) -> Result<()> {
         if self.minor == 0 {
             return Ok(());
         }
-        let mut out = Out::take();
-        let head = ResponseHead::indexed(&res.index, res.buffer.filled());
-        let hop = self.hop(false, None);
-        semantics::forward_response(&head, &hop, &self.conn.options.forward, &mut out);
+        let out = self.head(res, &self.hop(false, None));
         let mut done = 0;
         let conn = &self.conn;
         conn.alarm.set(conn.options.timeouts.body);
@@ -478,16 +465,7 @@ impl Reply {
                     framed
                 }
                 Head::Built(parts) => {
-                    let length = body.length();
-                    let framing = match length {
-                        Some(length) => Framing::Length(length),
-                        None => Framing::Chunked,
-                    };
-                    let declared = parts
-                        .headers
-                        .get(http::header::CONTENT_LENGTH)
-                        .and_then(|value| value.to_str().ok()?.parse().ok());
-                    let head = ResponseHead::of_parts(&parts, framing, declared.or(length));
+                    let head = ResponseHead::of_body(&parts, &body);
                     semantics::forward_response(&head, &hop, policy, &mut out)
                 }
             }
@@ -504,8 +482,12 @@ impl Reply {
     }
 
     /// Answers with a head after which the connection is a tunnel, and gives the tunnel's near end.
-    pub(crate) async fn tunnel(mut self, head: Out) -> Result<StreamIo> {
+    pub(crate) async fn tunnel(mut self, opening: Opening) -> Result<StreamIo> {
         self.answered = true;
+        let head = match opening {
+            Opening::Connect => established(),
+            Opening::Switched(res, protocol) => self.head(res, &self.hop(true, Some(&protocol))),
+        };
         let mut done = 0;
         let conn = self.conn.clone();
         conn.alarm.set(conn.options.timeouts.body);
@@ -523,14 +505,28 @@ impl Reply {
         Ok(StreamIo::from_link(conn.link.clone()))
     }
 
-    /// The head of a response that opens a tunnel: 101 from an origin, or 200 to CONNECT.
-    pub(crate) fn tunnel_head(&self, answer: &super::client::Answer, protocol: &[u8]) -> Out {
+    /// The head of a response that has no body: an interim one, or one that opens a tunnel.
+    fn head(&self, res: Res, hop: &ResponseHop<'_>) -> Out {
+        let policy = &self.conn.options.forward;
         let mut out = Out::take();
-        let head = ResponseHead::indexed(&answer.index, answer.buffer.filled());
-        let hop = self.hop(true, Some(protocol));
-        semantics::forward_response(&head, &hop, &self.conn.options.forward, &mut out);
+        match res.into_parts().0 {
+            Head::Raw(raw) => {
+                let head = ResponseHead::indexed(&raw.index, raw.buffer.filled());
+                semantics::forward_response(&head, hop, policy, &mut out);
+            }
+            Head::Built(parts) => {
+                let head = ResponseHead::of_body(&parts, &Body::empty());
+                semantics::forward_response(&head, hop, policy, &mut out);
+            }
+        }
         out
     }
+}
+
+fn established() -> Out {
+    let mut head = Out::take();
+    head.extend_from_slice(b"HTTP/1.1 200 Connection Established\r\n\r\n");
+    head
 }
 
 /// A response on its way.
@@ -552,14 +548,7 @@ impl Sending {
     /// Writes on; ready at the end, whichever it is.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let Self { conn, pump, .. } = self;
-        let result = match pump.poll_timed(cx, &conn.alarm, &conn.options) {
-            Poll::Ready(result) => result,
-            Poll::Pending => {
-                ready!(conn.alarm.poll_expired(cx));
-                let error = Error::new(ErrorKind::Timeout, pump.waits_for());
-                Err(error.context("sending a response"))
-            }
-        };
+        let result = ready!(pump.poll_response(cx, &conn.alarm, &conn.options));
         if result.is_ok() {
             conn.persists.store(self.persists, Relaxed);
             self.whole = true;

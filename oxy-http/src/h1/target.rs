@@ -76,7 +76,7 @@ fn starts_with(text: &[u8], prefix: &[u8]) -> bool {
 
 /// Checks a path with its query. A fragment is never sent (RFC 9110 section 7.1), and what is not ASCII has to be
 /// percent-encoded; characters that only browsers' URLs know (`|`, `{`) pass, because origins see them every day.
-fn path(text: &[u8]) -> Result<(), Reject> {
+pub(crate) fn path(text: &[u8]) -> Result<(), Reject> {
     let mut bytes = text.iter();
     for &byte in bytes.by_ref() {
         if byte == b'?' {

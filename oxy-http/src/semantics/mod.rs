@@ -5,7 +5,7 @@
 //! bytes of a target are normalised only where the policy says so: what an origin makes of `%2e%2e` is for it to say.
 
 pub mod fields;
-mod normalise;
+pub(crate) mod normalise;
 pub mod policy;
 pub mod recipient;
 pub mod request;

@@ -14,7 +14,7 @@ pub(crate) fn path(path: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(query);
 }
 
-fn decoded(path: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn decoded(path: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(path.len());
     let mut rest = path;
     while let Some((&byte, tail)) = rest.split_first() {

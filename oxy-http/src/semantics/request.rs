@@ -121,6 +121,8 @@ pub struct RequestHop<'a> {
     pub close: bool,
     /// The protocol to ask for, if the caller will tunnel it (RFC 9110 section 7.8; see [`upgrade_offer`]).
     pub upgrade: Option<&'a [u8]>,
+    /// Whether the next hop is asked by its own name, whatever the policy says.
+    pub own_name: bool,
 }
 
 /// What becomes of a request.
@@ -199,7 +201,8 @@ pub fn upgrade_offer<F: Fields>(fields: &F) -> Option<&[u8]> {
     (well_formed && !is_http).then_some(first)
 }
 
-fn outcome<F: Fields>(head: &RequestHead<'_, F>, policy: &ForwardPolicy) -> Outcome {
+/// What becomes of a request.
+pub(crate) fn outcome<F: Fields>(head: &RequestHead<'_, F>, policy: &ForwardPolicy) -> Outcome {
     if policy.instance.is_some() && head.fields.has(Known::Via) {
         let mut via = head.fields.iter().filter(|field| field.known == Known::Via);
         if via.any(|field| token::elements(field.value).any(|element| policy.is_ours(element))) {
@@ -224,7 +227,7 @@ fn counts_forwards(method: &[u8]) -> bool {
 }
 
 /// RFC 9112 section 3.2: origin-form towards an origin, absolute-form towards a proxy.
-fn target<F: Fields>(
+pub(crate) fn target<F: Fields>(
     head: &RequestHead<'_, F>,
     hop: &RequestHop<'_>,
     policy: &ForwardPolicy,
@@ -328,7 +331,8 @@ fn emit<F: Fields, S: Sink>(
     forwarded(head, hop, policy, sink);
 }
 
-fn host<'a, F: Fields>(
+/// The authority that the next hop is asked for.
+pub(crate) fn host<'a, F: Fields>(
     head: &RequestHead<'a, F>,
     hop: &RequestHop<'a>,
     policy: &ForwardPolicy,
@@ -336,7 +340,7 @@ fn host<'a, F: Fields>(
     // CONNECT is about its target alone (RFC 9110 section 9.3.6).
     let keeps = head.form == TargetForm::Authority
         || hop.to_proxy
-        || policy.preserve_host
+        || (policy.preserve_host && !hop.own_name)
         || hop.upstream.is_empty();
     // A request may come without a Host (HTTP/1.0), but none leaves without one.
     if keeps && !(head.authority.is_empty() && head.received == Received::Http10) {

@@ -6,8 +6,10 @@ use super::Received;
 use super::fields::{Fields, Indexed, Lines, Mapped, Sink};
 use super::policy::ForwardPolicy;
 use super::request::{Wire, put_number, via};
+use crate::body::Body;
 use crate::h1::index::{Framing, ResponseIndex};
 use crate::h1::known::Known;
+use crate::h1::token;
 
 /// A response as it was received.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +43,21 @@ impl<'a> ResponseHead<'a, Indexed<'a>> {
 }
 
 impl<'a> ResponseHead<'a, Mapped<'a>> {
+    /// A response in the types of the `http` crate with `body` behind it. Where there is none (HEAD, 304), what the fields
+    /// say about its length is what is said.
+    pub fn of_body(parts: &'a response::Parts, body: &Body) -> Self {
+        let length = body.length();
+        let framing = match length {
+            Some(length) => Framing::Length(length),
+            None => Framing::Chunked,
+        };
+        let declared = parts
+            .headers
+            .get(http::header::CONTENT_LENGTH)
+            .and_then(|value| token::digits(value.as_bytes()));
+        Self::of_parts(parts, framing, declared.or(length))
+    }
+
     /// A response in the types of the `http` crate, whose body is delimited by `framing`. What the fields say about
     /// its length is ignored; `content_length` is what is said where no body follows.
     pub fn of_parts(

@@ -10,7 +10,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Next, Server};
 use crate::body::Body;
-use crate::h1::client::Answer;
 use crate::h1::index::ResponseIndex;
 use crate::h1::parse::{self, MethodKind};
 use crate::message::Res;
@@ -44,7 +43,7 @@ async fn serve(mut server: Server, using: Use) -> Vec<String> {
     loop {
         let exchange = match poll_fn(|cx| server.poll_next(cx)).await {
             Next::Exchange(exchange) => exchange,
-            Next::End => break,
+            Next::End | Next::Preface => break,
             Next::Bad(error) => {
                 seen.push(format!("{:?}", error.kind()));
                 break;
@@ -196,7 +195,7 @@ async fn an_interim_response_that_nobody_reads_is_given_up() {
     parse::response(buffer.filled(), &limits, MethodKind::Other, &mut index).unwrap();
     let error = exchange
         .reply
-        .inform(&Answer { buffer, index })
+        .inform(Res::raw(buffer, index, Body::empty()))
         .await
         .unwrap_err();
     assert_eq!(

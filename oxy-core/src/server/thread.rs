@@ -1,0 +1,178 @@
+//! What runs on a worker's thread: its proxies, and whoever changes them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinHandle;
+
+use crate::drain::{Guard, Stage};
+use crate::onramp::Seed;
+use crate::proxy::{Begin, Service};
+use crate::worker::Worker;
+use crate::{Error, Result, Side, clock};
+
+/// A proxy's number in its process.
+pub(super) type Number = u64;
+
+/// One worker's share of a proxy that arrives.
+pub(super) struct Share {
+    pub(super) number: Number,
+    pub(super) service: Arc<dyn Service>,
+    pub(super) seeds: Vec<Seed>,
+}
+
+/// What a worker is told to do. It answers each once it is done.
+pub(super) enum Command {
+    /// Make ready, so that nothing can fail any more.
+    Prepare(Vec<Share>, Sender<Result<()>>),
+    /// Begin what was prepared and drain those that leave. The answer comes when their sockets are let go of.
+    Switch(Arc<[Number]>, Sender<Result<()>>),
+    /// Forget what was prepared.
+    Discard(Sender<Result<()>>),
+}
+
+/// A worker thread's life.
+pub(super) fn work(
+    worker: &Worker,
+    mut commands: UnboundedReceiver<Command>,
+    drain_timeout: Duration,
+    ready: &Sender<Result<()>>,
+) {
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
+    runtime.block_on(async {
+        let _ = ready.send(Ok(()));
+        let drain = worker.drain();
+        let mut local = Local {
+            worker,
+            drain_timeout,
+            prepared: Vec::new(),
+            services: HashMap::new(),
+        };
+        loop {
+            tokio::select! {
+                biased;
+                () = drain.reached(Stage::Draining) => break,
+                Some(command) = commands.recv() => local.obey(command).await,
+            }
+        }
+        // Whoever waits for an answer learns that there is none.
+        drop(commands);
+        drop(local);
+        tokio::select! {
+            () = drain.drained() => {}
+            () = drain.reached(Stage::Aborting) => {
+                // One turn for those that say goodbye; the rest is cut with the runtime.
+                clock::wake_all();
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    runtime.shutdown_background();
+}
+
+/// A worker's own event loop.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::io(Side::Local, e).context("making a runtime"))
+}
+
+/// A worker's proxies.
+struct Local<'a> {
+    worker: &'a Worker,
+    drain_timeout: Duration,
+    prepared: Vec<(Number, Worker, Begin)>,
+    services: HashMap<Number, Serving>,
+}
+
+/// A proxy in service.
+struct Serving {
+    branch: Worker,
+    accepting: Vec<JoinHandle<()>>,
+}
+
+impl Local<'_> {
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Prepare(shares, done) => {
+                let prepared = shares.into_iter().try_for_each(|share| self.prepare(share));
+                let _ = done.send(prepared);
+            }
+            Command::Switch(leaving, done) => {
+                let closing = self.switch(&leaving);
+                for accepting in closing {
+                    let _ = accepting.await;
+                }
+                let _ = done.send(Ok(()));
+            }
+            Command::Discard(done) => {
+                self.prepared.clear();
+                let _ = done.send(Ok(()));
+            }
+        }
+    }
+
+    fn prepare(&mut self, share: Share) -> Result<()> {
+        let branch = self.worker.branch();
+        let begin = share.service.prepare(&branch, share.seeds)?;
+        self.prepared.push((share.number, branch, begin));
+        Ok(())
+    }
+
+    /// In one turn of the event loop, so that nothing comes in between.
+    fn switch(&mut self, leaving: &[Number]) -> Vec<JoinHandle<()>> {
+        for (number, branch, begin) in self.prepared.drain(..) {
+            tokio::spawn(attend(
+                branch.clone(),
+                self.worker.clone(),
+                self.worker.drain().guard(),
+                self.drain_timeout,
+            ));
+            let accepting = begin();
+            self.services.insert(number, Serving { branch, accepting });
+        }
+        let mut closing = Vec::new();
+        for number in leaving {
+            if let Some(serving) = self.services.remove(number) {
+                serving.branch.drain().start();
+                closing.extend(serving.accepting);
+            }
+        }
+        closing
+    }
+}
+
+/// Sees a proxy out: wakes what is idle when it drains, and cuts what is left when its time is over.
+///
+/// `_guard` keeps the worker until then.
+async fn attend(branch: Worker, worker: Worker, _guard: Guard, limit: Duration) {
+    let drain = branch.drain();
+    drain.reached(Stage::Draining).await;
+    // Where the whole process goes away, its own time holds.
+    let alone = worker.drain().is_serving();
+    // Idle connections look at the drain when they are woken.
+    clock::wake_all();
+    tokio::select! {
+        () = drain.drained() => return,
+        () = drain.reached(Stage::Aborting) => {}
+        () = tokio::time::sleep(limit), if alone => {
+            tracing::info!("cutting what is left of a listener that is gone");
+            drain.abort();
+        }
+    }
+    clock::wake_all();
+    // One turn for those that say goodbye.
+    tokio::task::yield_now().await;
+    branch.cut();
+    drain.drained().await;
+}

@@ -1,0 +1,280 @@
+//! A request on its way to an origin: what it is, and how it is written for whatever version the origin speaks.
+
+use std::sync::Arc;
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::uri::{Authority, PathAndQuery, Scheme, Uri};
+use http::{Method, Response, request};
+use oxy_core::{Error, ErrorKind, FlowInfo, Result};
+
+use crate::body::Body;
+use crate::call;
+use crate::dispatch::is_https;
+use crate::h1::index::Framing;
+use crate::h1::parse::MethodKind;
+use crate::h1::token;
+use crate::message::{Head, Req};
+use crate::options::HttpOptions;
+use crate::pool::Endpoint;
+use crate::scratch::Out;
+use crate::semantics::{
+    self, Fields, ForwardPolicy, MapSink, Outcome, RequestHead, RequestHop, Wire, upgrade_offer,
+};
+
+/// A request that is to be sent, and sent again if that is safe and need be.
+pub(crate) struct Errand {
+    head: Form,
+    pub(crate) body: Body,
+    pub(crate) framing: Framing,
+    pub(crate) method: MethodKind,
+    /// Safe to be done twice (RFC 9110 section 9.2.2).
+    pub(crate) idempotent: bool,
+    /// The protocol that the client offers to change to.
+    pub(crate) upgrade: Option<Vec<u8>>,
+}
+
+/// The head, in the form that it is in.
+enum Form {
+    /// As it came, or as hooks have left it.
+    Whole(Head<http::Request<Body>>),
+    /// As it is sent to an HTTP/1 origin.
+    Written(Out),
+    /// Between two of these.
+    Gone,
+}
+
+/// Between whom a request passes.
+#[derive(Clone, Copy)]
+pub(crate) struct Between<'a> {
+    pub(crate) client: &'a FlowInfo,
+    pub(crate) endpoint: &'a Arc<Endpoint>,
+    pub(crate) options: &'a HttpOptions,
+    /// Whether the origin is asked by its own name, whatever the options say.
+    pub(crate) upstream_host: bool,
+}
+
+impl Between<'_> {
+    fn asks_by_own_name(&self) -> bool {
+        self.upstream_host || !self.options.forward.preserve_host
+    }
+}
+
+impl Errand {
+    pub(crate) fn new(req: Req) -> Self {
+        let (head, body) = req.into_parts();
+        let (framing, upgrade, method) = match &head {
+            Head::Raw(raw) => {
+                let bytes = raw.buffer.filled();
+                let fields = semantics::Indexed::request(&raw.index, bytes);
+                let upgrade = if raw.index.upgrade {
+                    upgrade_offer(&fields).map(<[u8]>::to_vec)
+                } else {
+                    None
+                };
+                (raw.index.framing, upgrade, raw.index.method.of(bytes))
+            }
+            Head::Built(parts) => {
+                let framing = match body.length() {
+                    Some(0) if !expects_length(parts) => Framing::None,
+                    Some(length) => Framing::Length(length),
+                    None => Framing::Chunked,
+                };
+                let upgrade = upgrade_offer(&semantics::Mapped::new(&parts.headers))
+                    .filter(|_| framing.is_empty() && names_upgrade(parts))
+                    .map(<[u8]>::to_vec);
+                (framing, upgrade, parts.method.as_str().as_bytes())
+            }
+        };
+        let (idempotent, method) = (is_idempotent(method), MethodKind::of(method));
+        Self {
+            head: Form::Whole(head),
+            body,
+            framing,
+            method,
+            idempotent,
+            upgrade,
+        }
+    }
+
+    /// The response to a request that goes no further (RFC 9110 section 7.6.2); an error if it has been here before.
+    pub(crate) fn goes_on(&self, policy: &ForwardPolicy) -> Result<Option<Box<Response<Body>>>> {
+        match &self.head {
+            Form::Whole(Head::Raw(raw)) => {
+                let head = RequestHead::indexed(&raw.index, raw.buffer.filled());
+                answered_here(&head, policy)
+            }
+            Form::Whole(Head::Built(parts)) => {
+                answered_here(&RequestHead::of_parts(parts, self.framing), policy)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The head as an HTTP/1 origin is sent it (RFC 9112 section 3).
+    pub(crate) fn write(&mut self, between: Between<'_>) -> Out {
+        if between.asks_by_own_name() {
+            // Another endpoint has another name: the head has to be written anew for it.
+            let _ = self.build();
+        }
+        let policy = &between.options.forward;
+        let mut out = Out::take();
+        match std::mem::replace(&mut self.head, Form::Gone) {
+            Form::Whole(Head::Raw(mut raw)) => {
+                let head = RequestHead::indexed(&raw.index, raw.buffer.filled());
+                let _ = semantics::forward_request(&head, &self.hop(between), policy, &mut out);
+                raw.buffer.consume(raw.index.head_len);
+                if !raw.buffer.is_empty()
+                    && let Some(incoming) = self.body.as_incoming()
+                {
+                    incoming.give(raw.buffer);
+                }
+            }
+            Form::Whole(Head::Built(parts)) => {
+                let head = RequestHead::of_parts(&parts, self.framing);
+                let _ = semantics::forward_request(&head, &self.hop(between), policy, &mut out);
+                self.head = Form::Whole(Head::Built(parts));
+            }
+            Form::Written(written) => out = written,
+            Form::Gone => {}
+        }
+        out
+    }
+
+    /// Takes the head back that [`Errand::write`] gave, for another try.
+    pub(crate) fn take_back_from(&mut self, wire: call::Wire) {
+        if let (Form::Gone, call::Wire::Http1(wire)) = (&self.head, wire) {
+            self.head = Form::Written(wire.into_parts().1);
+        }
+    }
+
+    /// The head as an HTTP/2 origin is sent it (RFC 9113 section 8.3).
+    ///
+    /// An error if it has been written for an HTTP/1 origin before, and can be sent to such only.
+    pub(crate) fn request(&mut self, between: Between<'_>) -> Result<http::Request<()>> {
+        self.build()?;
+        let Form::Whole(Head::Built(parts)) = &self.head else {
+            return Err(Error::local(ErrorKind::Unsupported)
+                .context("another try would be in another version of HTTP"));
+        };
+        let head = RequestHead::of_parts(parts, self.framing);
+        let hop = self.hop(between);
+        let mut headers = HeaderMap::with_capacity(parts.headers.len() + 6);
+        let policy = &between.options.forward;
+        let _ = semantics::request_fields(
+            &head,
+            &hop,
+            policy,
+            Wire::Multiplexed,
+            &mut MapSink::new(&mut headers),
+        );
+        let mut request = http::Request::new(());
+        *request.version_mut() = http::Version::HTTP_2;
+        *request.method_mut() = parts.method.clone();
+        if let Some(protocol) = &self.upgrade {
+            // RFC 8441 section 4; what the key proves is proved by the protocol's name.
+            *request.method_mut() = Method::CONNECT;
+            let name = String::from_utf8_lossy(protocol);
+            request
+                .extensions_mut()
+                .insert(::h2::ext::Protocol::from(&*name));
+            headers.remove(header::SEC_WEBSOCKET_KEY);
+        }
+        let authority = semantics::request::host(&head, &hop, policy);
+        let mut target = Vec::new();
+        semantics::request::target(&head, &hop, policy, &mut target);
+        *request.uri_mut() = uri(between.endpoint.is_secure(), authority, target)?;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    /// What the client proves a WebSocket handshake with, if it makes one.
+    pub(crate) fn websocket_key(&self) -> Option<HeaderValue> {
+        match &self.head {
+            Form::Whole(Head::Built(parts)) => {
+                parts.headers.get(header::SEC_WEBSOCKET_KEY).cloned()
+            }
+            _ => None,
+        }
+    }
+
+    /// Turns a raw head into one in the types of the `http` crate.
+    fn build(&mut self) -> Result<()> {
+        if !matches!(self.head, Form::Whole(Head::Raw(_))) {
+            return Ok(());
+        }
+        if let Form::Whole(Head::Raw(mut raw)) = std::mem::replace(&mut self.head, Form::Gone) {
+            let head = bytes::Bytes::copy_from_slice(raw.buffer.filled());
+            let parts = raw.index.parts(&head).map_err(super::h1::Reject::down)?;
+            raw.buffer.consume(raw.index.head_len);
+            if !raw.buffer.is_empty()
+                && let Some(incoming) = self.body.as_incoming()
+            {
+                incoming.give(raw.buffer);
+            }
+            self.head = Form::Whole(Head::Built(Box::new(parts)));
+        }
+        Ok(())
+    }
+
+    fn hop<'a>(&'a self, between: Between<'a>) -> RequestHop<'a> {
+        RequestHop {
+            client: between.client.peer.map(|peer| peer.ip()),
+            https: is_https(between.client),
+            upstream: &between.endpoint.authority,
+            to_proxy: false,
+            close: false,
+            upgrade: self.upgrade.as_deref(),
+            own_name: between.upstream_host,
+        }
+    }
+}
+
+fn answered_here<F: Fields>(
+    head: &RequestHead<'_, F>,
+    policy: &ForwardPolicy,
+) -> Result<Option<Box<Response<Body>>>> {
+    match semantics::request::outcome(head, policy) {
+        Outcome::Forward => Ok(None),
+        Outcome::Answer => Ok(Some(Box::new(semantics::answer_here(head)))),
+        Outcome::Loop => {
+            Err(Error::local(ErrorKind::Loop).context("the request has been here before"))
+        }
+    }
+}
+
+fn uri(secure: bool, authority: &[u8], path: Vec<u8>) -> Result<Uri> {
+    let bad = |e: http::Error| {
+        Error::local(ErrorKind::Internal)
+            .context("a request that cannot be sent over HTTP/2")
+            .because(e)
+    };
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(if secure { Scheme::HTTPS } else { Scheme::HTTP });
+    parts.authority = Some(Authority::try_from(authority).map_err(|e| bad(e.into()))?);
+    let path = PathAndQuery::from_maybe_shared(bytes::Bytes::from(path));
+    parts.path_and_query = Some(path.map_err(|e| bad(e.into()))?);
+    Uri::from_parts(parts).map_err(|e| bad(e.into()))
+}
+
+/// RFC 9110 section 9.2.2.
+fn is_idempotent(method: &[u8]) -> bool {
+    matches!(
+        method,
+        b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE"
+    )
+}
+
+/// Whether an empty body is worth a Content-Length: 0 (RFC 9110 section 8.6).
+fn expects_length(parts: &request::Parts) -> bool {
+    matches!(parts.method, Method::POST | Method::PUT | Method::PATCH)
+}
+
+fn names_upgrade(parts: &request::Parts) -> bool {
+    parts
+        .headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .any(|value| {
+            token::elements(value.as_bytes()).any(|name| name.eq_ignore_ascii_case(b"upgrade"))
+        })
+}
