@@ -18,7 +18,8 @@ use super::frame::{
     CONTINUATION, DATA, FLAG_ONE, GOAWAY, HEADERS, Head, PING, PRIORITY, PRIORITY_UPDATE,
     PUSH_PROMISE, RST_STREAM, SETTINGS, Seen, WINDOW_UPDATE, Walker,
 };
-use super::rules::Rules;
+use super::rules::{MAX_FRAME, Rules};
+use crate::options::HttpOptions;
 
 /// How many control frames may come at once: a browser that loads a page sends a few per request, and none has more than a
 /// hundred requests under way. At some 100 ns each, all of them take a tenth of a millisecond.
@@ -44,6 +45,10 @@ const PER_BYTES: u32 = 512;
 /// twenty times a second.
 const COSTLY: u32 = 4;
 
+/// What DATA costs that carries nothing and ends nothing. A few clients flush with it; the `h2` crate takes a hundred in a
+/// connection's life.
+const EMPTY: u32 = 10;
+
 /// How many streams may be given up at once: all that may be open, twice over, because a browser that is navigated away
 /// twice does that; but not fewer than this.
 const RESETS: u32 = 256;
@@ -55,10 +60,6 @@ const RESETS_PER_SECOND: u32 = 25;
 /// What a stream costs that we have to reset for the client's fault (CVE-2025-8671): twice one that it resets itself, so
 /// that an error page of ours does not pay for it.
 const PROVOKED: u32 = 2;
-
-/// How many CONTINUATION frames one header section may take (VU#421644): the sections that we take fit into four frames of
-/// the smallest size that a peer may be bound to.
-const CONTINUATIONS: u32 = 8;
 
 /// What a flood is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +166,9 @@ pub(crate) struct Guard {
     inbound: Walker,
     outbound: Walker,
     rules: Rules,
+    /// How many CONTINUATION frames this header section has, and how many it may have.
     continuations: u32,
+    most_continuations: u32,
     control: Account,
     resets: Account,
     /// Octets that have gone out and earned nothing yet.
@@ -174,31 +177,33 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// A guard on what a client sends, preface first, which may have `streams` open at a time.
-    pub(crate) fn of_client(streams: u32, now: Instant) -> Self {
+    /// A guard on what a client sends, preface first.
+    pub(crate) fn of_client(options: &HttpOptions, now: Instant) -> Self {
         let inbound = Walker::after(PREFACE.len());
-        Self::new(inbound, Walker::default(), Rules::of_client(), streams, now)
+        Self::new(inbound, Walker::default(), Rules::of_client(), options, now)
     }
 
-    /// A guard on what a server sends, which answers `streams` requests at a time.
-    pub(crate) fn of_server(streams: u32, now: Instant) -> Self {
+    /// A guard on what a server sends.
+    pub(crate) fn of_server(options: &HttpOptions, now: Instant) -> Self {
         let outbound = Walker::after(PREFACE.len());
-        Self::new(
-            Walker::default(),
-            outbound,
-            Rules::of_server(),
-            streams,
-            now,
-        )
+        let inbound = Walker::default();
+        Self::new(inbound, outbound, Rules::of_server(), options, now)
     }
 
-    fn new(inbound: Walker, outbound: Walker, rules: Rules, streams: u32, now: Instant) -> Self {
-        let resets = streams.saturating_mul(2).max(RESETS);
+    fn new(
+        inbound: Walker,
+        outbound: Walker,
+        rules: Rules,
+        options: &HttpOptions,
+        now: Instant,
+    ) -> Self {
+        let resets = resets(options.http2.max_streams);
         Self {
             inbound,
             outbound,
             rules,
             continuations: 0,
+            most_continuations: continuations(options.head.max_head),
             control: Account::new(CONTROL, CONTROL_PER_SECOND, now),
             resets: Account::new(resets, RESETS_PER_SECOND, now),
             bytes: 0,
@@ -219,12 +224,12 @@ impl Guard {
                     self.inbound.want(Rules::wanted(&head));
                     let judged = self.head(&head, &now);
                     if judged.is_ok() && head.length == 0 {
-                        self.rule(|rules| rules.payload(&head, &[]))
+                        self.payload(&head, &[], &now)
                     } else {
                         judged
                     }
                 }
-                Seen::Payload(head, payload) => self.rule(|rules| rules.payload(&head, &payload)),
+                Seen::Payload(head, payload) => self.payload(&head, &payload, &now),
             };
             if let Err(verdict) = judged {
                 self.verdict = Some(verdict);
@@ -278,7 +283,7 @@ impl Guard {
         self.rule(|rules| rules.head(head))?;
         if head.kind == CONTINUATION {
             self.continuations += 1;
-            if self.continuations > CONTINUATIONS {
+            if self.continuations > self.most_continuations {
                 return Err(Verdict::Flood(Flood::Continuation));
             }
             return Ok(());
@@ -294,7 +299,7 @@ impl Guard {
                 let paid = self.resets.spend(1, now());
                 return paid.map_err(|Spent| Verdict::Flood(Flood::Reset));
             }
-            DATA => (1, Flood::Empty),
+            DATA => (EMPTY, Flood::Empty),
             SETTINGS => (COSTLY, Flood::Settings),
             GOAWAY => (COSTLY, Flood::Goaway),
             PING => (1, Flood::Ping),
@@ -302,6 +307,10 @@ impl Guard {
             PRIORITY | PRIORITY_UPDATE => (1, Flood::Priority),
             _ => (1, Flood::Unknown),
         };
+        self.pay(cost, flood, now)
+    }
+
+    fn pay(&mut self, cost: u32, flood: Flood, now: &impl Fn() -> Instant) -> Judged {
         // Time is asked for only where it may matter.
         let paid = if self.control.is_low() {
             self.control.spend(cost, now())
@@ -309,6 +318,20 @@ impl Guard {
             self.control.pay(cost)
         };
         paid.map_err(|Spent| Verdict::Flood(flood))
+    }
+
+    fn payload(&mut self, head: &Head, payload: &[u8], now: &impl Fn() -> Instant) -> Judged {
+        self.rule(|rules| rules.payload(head, payload))?;
+        match payload {
+            [padding, ..]
+                if head.kind == DATA
+                    && usize::from(*padding) + 1 == head.length
+                    && !head.has(FLAG_ONE) =>
+            {
+                self.pay(EMPTY, Flood::Empty, now)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn earn(&mut self, sent: &Head) {
@@ -345,6 +368,19 @@ fn is_their_fault(code: &[u8]) -> bool {
             | Reason::REFUSED_STREAM
             | Reason::ENHANCE_YOUR_CALM
     )
+}
+
+/// How many streams a client that may have `streams` open may give up at once.
+pub(crate) fn resets(streams: u32) -> u32 {
+    streams.saturating_mul(2).max(RESETS)
+}
+
+/// How many CONTINUATION frames a header section may take (VU#421644) of which `most` octets are taken: what it takes in
+/// frames of the largest size that is always allowed, a quarter more, and no fewer than five. It is what the `h2` crate
+/// takes, which does not count it.
+fn continuations(most: usize) -> u32 {
+    let least = most / MAX_FRAME;
+    u32::try_from(least + least / 4).unwrap_or(u32::MAX).max(5)
 }
 
 /// Credit that is spent by frames and earned by time and work.
@@ -400,7 +436,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    use super::super::frame::{END_HEADERS, HEADER};
+    use super::super::frame::{END_HEADERS, HEADER, PADDED};
 
     fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
         let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
@@ -413,7 +449,7 @@ mod tests {
     /// A guard that has seen a client's preface, settings and first request.
     fn guard() -> (Guard, Instant) {
         let start = Instant::now();
-        let mut guard = Guard::of_client(128, start);
+        let mut guard = Guard::of_client(&HttpOptions::default(), start);
         let hello = [
             PREFACE.to_vec(),
             frame(SETTINGS, 0, 0, &[]),
@@ -449,7 +485,8 @@ mod tests {
             (WINDOW_UPDATE, 0, 0, &one, Flood::Window, 1000),
             (PRIORITY, 0, 1, &[0; 5], Flood::Priority, 1000),
             (PRIORITY_UPDATE, 0, 0, &one, Flood::Priority, 1000),
-            (DATA, 0, 1, &[], Flood::Empty, 1000),
+            (DATA, 0, 1, &[], Flood::Empty, 100),
+            (DATA, PADDED, 1, &[3, 0, 0, 0], Flood::Empty, 100),
             (0xbe, 0, 1, &[0; 100], Flood::Unknown, 1000),
             (GOAWAY, 0, 0, &[0; 8], Flood::Goaway, 250),
         ] {
@@ -469,7 +506,7 @@ mod tests {
         let (mut guard, start) = guard();
         guard.look(&frame(HEADERS, 0, 3, &[]), || start);
         assert_eq!(guard.section(), Some(2));
-        for _ in 0..CONTINUATIONS {
+        for _ in 0..5 {
             guard.look(&frame(CONTINUATION, 0, 3, &[0x82]), || start);
         }
         assert_eq!(guard.verdict(), None);
@@ -568,7 +605,7 @@ mod tests {
             let whole = if header { HEADER } else { wrong.len() };
             for cut in 1..=all.len() {
                 let now = Instant::now();
-                let mut guard = Guard::of_client(128, now);
+                let mut guard = Guard::of_client(&HttpOptions::default(), now);
                 let mut passed = 0;
                 for part in all.chunks(cut) {
                     let n = guard.look(part, || now);

@@ -12,7 +12,7 @@ use super::frame::{
 use super::hpack::{Broken, Decompressor};
 
 /// The largest frame that a peer may send: the initial value of SETTINGS_MAX_FRAME_SIZE, which ours do not change.
-const MAX_FRAME: usize = 16_384;
+pub(crate) const MAX_FRAME: usize = 16_384;
 
 /// The largest window (RFC 9113 section 6.9.1).
 const MAX_WINDOW: u32 = (1 << 31) - 1;

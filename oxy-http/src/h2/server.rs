@@ -12,7 +12,7 @@ use oxy_core::clock::Alarm;
 use oxy_core::{Drain, Error, ErrorKind, Link, Side, StreamIo};
 
 use super::fault::{fault, judged};
-use super::guard::{Flood, Guard, Verdict};
+use super::guard::{self, Flood, Guard, Verdict};
 use super::io::{Io, Watch};
 use super::reply::Reply;
 use super::request;
@@ -91,7 +91,7 @@ pub(crate) enum Next {
 impl Server {
     pub(crate) fn new(stream: StreamIo, options: Arc<HttpOptions>, drain: Drain) -> Self {
         let http2 = &options.http2;
-        let (io, watch) = Io::new(stream, Guard::of_client(http2.max_streams, Instant::now()));
+        let (io, watch) = Io::new(stream, Guard::of_client(&options, Instant::now()));
         let link = io.link().clone();
         let state = State::Greeting(
             ::h2::server::Builder::new()
@@ -104,7 +104,7 @@ impl Server {
                 // Streams that are opened for nothing are the guard's to count, which knows of time; the crate's own
                 // limits are on how many there may ever be, or at one time, and an honest client can meet those.
                 .max_local_error_reset_streams(None)
-                .max_pending_accept_reset_streams(http2.max_streams as usize)
+                .max_pending_accept_reset_streams(guard::resets(http2.max_streams) as usize)
                 .enable_connect_protocol()
                 .handshake(io),
         );

@@ -143,7 +143,7 @@ impl Opening {
     /// Makes a session of a stream to the origin, with a first place on it.
     pub(crate) async fn greet(self, stream: StreamIo, options: &HttpOptions) -> Result<Ticket> {
         let http2 = &options.http2;
-        let (io, watch) = Io::new(stream, Guard::of_server(http2.max_streams, Instant::now()));
+        let (io, watch) = Io::new(stream, Guard::of_server(options, Instant::now()));
         let handshake = ::h2::client::Builder::new()
             .initial_window_size(http2.stream_window)
             .initial_connection_window_size(http2.connection_window)

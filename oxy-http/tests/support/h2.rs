@@ -233,13 +233,7 @@ impl H2 {
                 Err(end) => return Outcome::End(end),
             };
             match frame.kind {
-                GOAWAY if frame.code() != code::NO_ERROR => {
-                    let code = frame.code();
-                    return match self.peer.end() {
-                        End::Closed => Outcome::Goaway(code),
-                        end => Outcome::End(end),
-                    };
-                }
+                GOAWAY if frame.code() != code::NO_ERROR => return self.parted(&frame),
                 RST_STREAM if frame.stream == stream => return Outcome::Reset(frame.code()),
                 HEADERS => {
                     let list = decoded(&frame.payload);
@@ -261,6 +255,23 @@ impl H2 {
                 let (status, body) = self.parts.remove(&stream).unwrap_or_default();
                 return Outcome::Response(status, body);
             }
+        }
+    }
+
+    /// How the connection ends after GOAWAY.
+    fn parted(&mut self, goaway: &Frame) -> Outcome {
+        match self.peer.end() {
+            End::Closed => Outcome::Goaway(goaway.code()),
+            end => Outcome::End(end),
+        }
+    }
+
+    /// Reads a frame, and tells how the connection has ended if that was the last.
+    pub fn last_word(&mut self) -> Option<Outcome> {
+        match self.next() {
+            Ok(frame) if frame.kind == GOAWAY => Some(self.parted(&frame)),
+            Ok(_) => None,
+            Err(end) => Some(Outcome::End(end)),
         }
     }
 
