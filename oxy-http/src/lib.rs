@@ -53,6 +53,7 @@ mod forward;
 pub mod grpc;
 pub mod h1;
 mod h2;
+pub mod health;
 pub mod hooks;
 pub mod limits;
 mod linger;
