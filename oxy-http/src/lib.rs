@@ -71,6 +71,8 @@ pub mod route;
 mod scratch;
 pub mod semantics;
 mod sticky;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod upstream;
 mod waits;
 mod websocket;
