@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::carrier::Carrier;
+use crate::cluster::{self, Balancer};
 use crate::drain::{Guard, Stage};
 use crate::flow::{Far, Flow, FlowInfo, Layer, MAX_DEPTH, Permit, Prelude};
 use crate::hooks::FlowHooks;
@@ -52,8 +53,8 @@ pub struct Means {
     pub offramp: AnyOfframp,
     /// How streams and datagrams are relayed.
     pub relay: RelayOptions,
-    /// Where flows go that nobody routes, by turns. May be empty.
-    pub targets: Arc<[Target]>,
+    /// Where flows go that nobody routes.
+    pub balancer: Option<Balancer>,
 }
 
 /// A flow that is open: its state and its books. When the last reference is dropped, [`FlowHooks::on_close`] is called.
@@ -300,8 +301,10 @@ impl<A: FlowHooks> Engine<A> {
     }
 
     fn route(&self, mut flow: Flow) -> BoxFuture<'static, Result<()>> {
-        let target = flow.target.take().or_else(|| self.0.means.next_target());
-        let Some(target) = target else {
+        let Some(target) = flow.target.take() else {
+            if let Some(balancer) = self.0.means.balancer.clone() {
+                return run_balanced(balancer, self.0.means.clone(), self.0.worker.clone(), flow);
+            }
             return failed(
                 Error::local(ErrorKind::NoRoute).context("no hook and no setting says where to"),
             );
@@ -316,17 +319,6 @@ impl<A: FlowHooks> Engine<A> {
     }
 }
 
-impl Means {
-    fn next_target(&self) -> Option<Target> {
-        thread_local!(static TURN: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
-        let turn = TURN.get();
-        TURN.set(turn.wrapping_add(1));
-        self.targets
-            .get(turn.checked_rem(self.targets.len())?)
-            .cloned()
-    }
-}
-
 fn failed(error: Error) -> BoxFuture<'static, Result<()>> {
     Box::pin(async { Err(error) })
 }
@@ -335,32 +327,50 @@ fn failed(error: Error) -> BoxFuture<'static, Result<()>> {
 fn run_relay(
     means: Means,
     worker: Worker,
-    flow: Flow,
+    mut flow: Flow,
     target: Target,
 ) -> BoxFuture<'static, Result<()>> {
     Box::pin(async move {
-        let far = match flow.far {
+        let far = match flow.far.take() {
             Some(far) => far,
             None => means.offramp.open(&target, &flow.info).await?,
         };
-        let Far { carrier, .. } = far;
-        let work = async {
-            match (flow.carrier, carrier) {
-                (Carrier::Stream(near), Carrier::Stream(far)) => {
-                    relay::stream(near, far, &means.relay).await
-                }
-                (Carrier::Datagrams(near), Carrier::Datagrams(far)) => {
-                    relay::datagrams(near, far, &means.relay).await
-                }
-                _ => Err(Error::local(ErrorKind::Unsupported)
-                    .context("the target's carrier is another than the flow's")),
-            }
-        };
-        tokio::select! {
-            result = work => result,
-            () = worker.drain().reached(Stage::Aborting) => Err(Error::local(ErrorKind::Draining)),
-        }
+        relay_between(&means, &worker, flow, far).await
     })
+}
+
+/// Relays `flow` to an endpoint that `balancer` picks.
+fn run_balanced(
+    balancer: Balancer,
+    means: Means,
+    worker: Worker,
+    flow: Flow,
+) -> BoxFuture<'static, Result<()>> {
+    Box::pin(async move {
+        // What it takes to find one is freed before the relay begins.
+        let opening = Box::pin(cluster::open(&balancer, &means.offramp, &flow));
+        let (far, _held) = opening.await?;
+        relay_between(&means, &worker, flow, far).await
+    })
+}
+
+async fn relay_between(means: &Means, worker: &Worker, flow: Flow, far: Far) -> Result<()> {
+    let work = async {
+        match (flow.carrier, far.carrier) {
+            (Carrier::Stream(near), Carrier::Stream(far)) => {
+                relay::stream(near, far, &means.relay).await
+            }
+            (Carrier::Datagrams(near), Carrier::Datagrams(far)) => {
+                relay::datagrams(near, far, &means.relay).await
+            }
+            _ => Err(Error::local(ErrorKind::Unsupported)
+                .context("the target's carrier is another than the flow's")),
+        }
+    };
+    tokio::select! {
+        result = work => result,
+        () = worker.drain().reached(Stage::Aborting) => Err(Error::local(ErrorKind::Draining)),
+    }
 }
 
 /// Once for each error: a parent ends with the error of its child, which has told of it.

@@ -212,7 +212,7 @@ pub type Permit = Box<dyn Any + Send + Sync>;
 
 /// What is done to a flow before the application sees it: it gives the flow as it is to be seen. An error ends it, and is
 /// logged.
-pub type Prelude = Box<dyn FnOnce(Flow) -> BoxFuture<'static, Result<Flow>> + Send>;
+pub type Prelude = Box<dyn FnOnce(Flow) -> BoxFuture<'static, Result<Flow>> + Send + Sync>;
 
 /// The far side of a flow, opened towards its target.
 #[derive(Debug)]
@@ -347,7 +347,7 @@ impl Flow {
     #[must_use]
     pub fn after<P, F>(mut self, prelude: P) -> Self
     where
-        P: FnOnce(Self) -> F + Send + 'static,
+        P: FnOnce(Self) -> F + Send + Sync + 'static,
         F: Future<Output = Result<Self>> + Send + 'static,
     {
         self.prelude = Some(Box::new(move |flow| Box::pin(prelude(flow))));

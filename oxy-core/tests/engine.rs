@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use oxy_core::cluster::{Cluster, ClusterSpec};
 use oxy_core::flow::{Facts, Far};
 use oxy_core::offramp::{AnyOfframp, Offramp};
 use oxy_core::relay::RelayOptions;
@@ -244,10 +245,11 @@ impl Offramp for Nowhere {
 
 fn engine(hooks: Books) -> Engine<Books> {
     let worker = Worker::new(0, Drain::new());
+    let nowhere = ClusterSpec::new("nowhere", [Target::tcp([192, 0, 2, 1], 1)]);
     let means = Means {
         offramp: AnyOfframp::new(Nowhere),
         relay: RelayOptions::default(),
-        targets: Arc::new([Target::tcp([192, 0, 2, 1], 1)]),
+        balancer: Some(Cluster::new(nowhere).unwrap().balancer(0)),
     };
     Engine::new(Arc::new(hooks), worker, means)
 }

@@ -50,6 +50,7 @@ mod dispatch;
 mod driver;
 mod errand;
 mod forward;
+pub mod grpc;
 pub mod h1;
 mod h2;
 pub mod hooks;

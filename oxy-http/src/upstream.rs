@@ -3,9 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use oxy_core::cluster::{Balancer, Cluster, EndpointId, Pick, Stuck};
-use oxy_core::offramp::AnyOfframp;
+use oxy_core::cluster::{Balancer, Cluster, EndpointId, Pick, Stuck, Tending};
+use oxy_core::offramp::{AnyOfframp, DialOptions, Dialer, EgressPolicy};
+use oxy_core::resolve::{ResolveOptions, Resolver};
 use oxy_core::{Error, ErrorKind, Result};
+use tokio::task::JoinHandle;
 
 use crate::options::PoolOptions;
 use crate::pool::{Endpoint, Pool, Protocol, Way};
@@ -35,6 +37,7 @@ pub struct Upstream {
     secure: bool,
     via: Option<Via>,
     sticky: Option<StickyCookie>,
+    tending: Option<Tending>,
 }
 
 impl Upstream {
@@ -46,6 +49,7 @@ impl Upstream {
             secure: false,
             via: None,
             sticky: None,
+            tending: None,
         }
     }
 
@@ -87,9 +91,43 @@ impl Upstream {
         self
     }
 
+    /// What the cluster is tended with while it is in use: resolved, and checked for its health. Default: the system's
+    /// resolver, and connecting.
+    #[must_use]
+    pub fn tending(mut self, means: Tending) -> Self {
+        self.tending = Some(means);
+        self
+    }
+
     /// The cluster.
     pub fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster
+    }
+}
+
+impl Upstream {
+    fn means(&self) -> Option<Tending> {
+        if let Some(means) = &self.tending {
+            return Some(means.clone());
+        }
+        match Resolver::new(ResolveOptions::default()) {
+            Ok(resolver) => {
+                let (policy, options) = (EgressPolicy::open(), DialOptions::default());
+                Some(Tending::new(Dialer::new(resolver, policy, options)))
+            }
+            Err(error) => {
+                tracing::warn!(cluster = %self.cluster.name(), "nobody tends it: {error:?}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        if let Some(tending) = &self.tending {
+            tending.abort();
+        }
     }
 }
 
@@ -108,6 +146,7 @@ pub(crate) struct Backend {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) balancer: Balancer,
     pool: Arc<Pool>,
+    tending: Option<JoinHandle<()>>,
 }
 
 impl Backend {
@@ -127,9 +166,15 @@ impl Backend {
             protocol: upstream.protocol,
             secure: upstream.secure,
         };
+        // One of the workers does the work.
+        let tending = upstream.means().map(|means| {
+            let cluster = upstream.cluster.clone();
+            tokio::spawn(cluster.tend(means))
+        });
         Self {
             balancer: upstream.cluster.balancer(worker),
             pool: Pool::new(pool.clone(), way),
+            tending,
             upstream,
         }
     }

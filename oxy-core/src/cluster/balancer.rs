@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -18,7 +19,7 @@ use super::plan::{Level, Plan};
 use super::rng::{Rng, scale};
 use super::spec::BalanceSpec;
 use super::want::Want;
-use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::error::{Error, ErrorKind, Result, Retry, Side};
 
 /// Picks endpoints of a cluster for one worker, which has its own turns, chance and counts. Clones are the same one.
 ///
@@ -45,11 +46,18 @@ pub(super) struct Desk {
 
 /// An endpoint as one worker sees it.
 pub(super) struct Seat {
+    pub(super) entry: Arc<Entry>,
+    /// The entry's, which is looked at most.
+    pub(super) tally: Arc<Tally>,
+    /// Whatever the caller wants to find again with the endpoint, such as a pool of connections.
+    pub(super) kept: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+/// A worker's line in an endpoint's books. Apart from the seat, as connections refer to it that the seat may keep.
+pub(super) struct Entry {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) tally: Arc<Tally>,
     pub(super) desk: Arc<Desk>,
-    /// Whatever the caller wants to find again with the endpoint, such as a pool of connections.
-    pub(super) kept: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 struct State {
@@ -69,6 +77,9 @@ struct Tools {
     /// Members that the program's own algorithm chooses among in a retry.
     scratch: Vec<usize>,
 }
+
+/// How long a request waits for the first answer of DNS.
+const READY: Duration = Duration::from_secs(5);
 
 impl Balancer {
     pub(super) fn new(cluster: Arc<Cluster>, worker: usize) -> Self {
@@ -121,6 +132,23 @@ impl Balancer {
         Pick::new(seat, stuck, want.is_retry, budget)
     }
 
+    /// [`Balancer::pick`], which waits for the first answer of DNS where there is nobody yet: at most 5 seconds, as a start
+    /// should take no longer, and where nobody tends the cluster there never is one. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// As [`Balancer::pick`].
+    pub async fn pick_when_ready(&self, want: &Want<'_>) -> Result<Pick> {
+        match self.pick(want) {
+            Err(error) if error.side() == Side::Up => {
+                let ready = Box::pin(self.cluster().ready());
+                _ = tokio::time::timeout(READY, ready).await;
+                self.pick(want)
+            }
+            picked => picked,
+        }
+    }
+
     /// A place for a request that waits for a connection, held until it is dropped.
     ///
     /// # Errors
@@ -166,16 +194,20 @@ impl Desk {
 
 impl Seat {
     fn new(endpoint: Arc<Endpoint>, desk: Arc<Desk>) -> Self {
+        let tally = endpoint.condition.enlist();
         Self {
-            tally: endpoint.condition.enlist(),
-            endpoint,
-            desk,
+            tally: tally.clone(),
+            entry: Arc::new(Entry {
+                endpoint,
+                tally,
+                desk,
+            }),
             kept: OnceLock::new(),
         }
     }
 }
 
-impl Drop for Seat {
+impl Drop for Entry {
     fn drop(&mut self) {
         self.endpoint.condition.retire(&self.tally);
     }
@@ -183,7 +215,7 @@ impl Drop for Seat {
 
 impl fmt::Debug for Seat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Seat({})", self.endpoint.target())
+        write!(f, "Seat({})", self.entry.endpoint.target())
     }
 }
 
@@ -193,7 +225,7 @@ impl Tools {
         let mut old: HashMap<_, _> = self
             .seats
             .drain(..)
-            .map(|seat| (Arc::as_ptr(&seat.endpoint), seat))
+            .map(|seat| (Arc::as_ptr(&seat.entry.endpoint), seat))
             .collect();
         self.seats = plan
             .members
@@ -242,7 +274,7 @@ impl Tools {
                 .find_map(|other| self.choose_in(plan, other, want))
                 .or_else(|| {
                     self.choose_in(
-                        &plan,
+                        plan,
                         level,
                         &Want {
                             avoid: &[],

@@ -171,9 +171,9 @@ fn since(then: &Totals, now: &Totals) -> (u64, u64) {
 /// Lets an endpoint back whose time is over.
 pub(super) fn end_ejection(condition: &Condition, spec: &ClusterSpec, now: Instant) {
     let mut course = condition.course();
-    if course.ejected_until.is_some_and(|until| until <= now) {
+    if let Some(until) = course.ejected_until.filter(|until| *until <= now) {
         course.ejected_until = None;
-        course.returned = Some(now);
+        course.returned = Some(until);
         if spec.slow_start.window > Duration::ZERO {
             course.ramp = Some(now);
         }

@@ -98,11 +98,7 @@ impl ClusterSpec {
 /// In settings it is an address, or a map with more about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-#[cfg_attr(
-    feature = "settings",
-    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
-    serde(from = "Written")
-)]
+#[cfg_attr(feature = "settings", derive(serde::Serialize))]
 pub struct EndpointSpec {
     /// Where it is: `host:port`, `udp://host:port`, `unix:/path`, `dns://name:port` or `srv://name`.
     pub address: Address,
@@ -156,58 +152,6 @@ impl EndpointSpec {
 impl<A: Into<Address>> From<A> for EndpointSpec {
     fn from(address: A) -> Self {
         Self::new(address)
-    }
-}
-
-/// How an endpoint is written in settings.
-#[cfg(feature = "settings")]
-#[derive(serde::Deserialize, schemars::JsonSchema)]
-#[serde(
-    untagged,
-    expecting = "an endpoint is an address, or a map of `address`, `weight`, `priority` and `labels`"
-)]
-enum Written {
-    /// An address alone.
-    Address(Address),
-    /// An address with more about it.
-    Full(Full),
-}
-
-#[cfg(feature = "settings")]
-#[derive(serde::Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Full {
-    /// Where it is: `host:port`, `udp://host:port`, `unix:/path`, `dns://name:port` or `srv://name`.
-    address: Address,
-    /// Its share of the work, relative to the others' of its priority; 0 gives it none but for what sticks to it
-    /// already. At most 65535. Default: 1, which gives all the same.
-    #[serde(default = "one")]
-    weight: u32,
-    /// 0 is used first; higher ones take over what those before them cannot carry. At most 127. Default: 0.
-    #[serde(default)]
-    priority: u32,
-    /// What is known of it besides: for reports, hooks, and balancing of one's own. Default: nothing.
-    #[serde(default)]
-    labels: BTreeMap<String, String>,
-}
-
-#[cfg(feature = "settings")]
-fn one() -> u32 {
-    1
-}
-
-#[cfg(feature = "settings")]
-impl From<Written> for EndpointSpec {
-    fn from(written: Written) -> Self {
-        match written {
-            Written::Address(address) => Self::new(address),
-            Written::Full(full) => Self {
-                address: full.address,
-                weight: full.weight,
-                priority: full.priority,
-                labels: full.labels,
-            },
-        }
     }
 }
 

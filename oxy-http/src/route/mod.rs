@@ -41,8 +41,9 @@
 //!
 //! # What it costs
 //!
-//! Hosts and paths are looked up by hash, prefixes and templates segment by segment; their number costs nothing. What is
-//! gone through one by one are regular expressions, and routes with the same path. Nothing is allocated but for a path
+//! Hosts and paths are looked up by hash, prefixes and templates segment by segment, where a segment that is both a literal
+//! and a `{name}` may cost both ways; how many there are costs nothing. What is gone through one by one are regular
+//! expressions, and routes with the same path. Nothing is allocated but for a path
 //! that is not in its normal form, a host that is not in small letters, and the groups of a regular expression.
 //!
 //! Counters and caches within a table are shared by whoever shares it: build one for each worker.
