@@ -27,7 +27,7 @@ use crate::certs::{CertFiles, CertStore, bad, pem_file, read};
 use crate::facts;
 use crate::handshake::{Failure, shake};
 use crate::io::{Shaken, TlsIo};
-use crate::provider::{TlsVersion, provider, versions};
+use crate::provider::{TlsVersion, provider, unusable, versions};
 use crate::session::Session;
 use crate::stats::{Outcome, Stats};
 
@@ -404,7 +404,7 @@ impl ResolvesServerCert for Chosen {
 }
 
 fn configure(options: &ServerOptions, source: &Source) -> Result<ServerConfig> {
-    let versions = versions(options.min_version, options.max_version);
+    let versions = versions(options.min_version, options.max_version)?;
     let resolver: Arc<dyn ResolvesServerCert> = match source {
         Source::Store(store) => Arc::new(store.clone()),
         Source::Choose(_) => Arc::new(Nobody),
@@ -484,13 +484,6 @@ fn revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>
         return pem_file(path);
     }
     Ok(vec![bytes.into()])
-}
-
-/// An error of ours: what was asked for cannot be done.
-pub(crate) fn unusable(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::local(ErrorKind::Tls)
-        .context("TLS cannot be set up")
-        .because(why)
 }
 
 impl fmt::Debug for TlsServer {
