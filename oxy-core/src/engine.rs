@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::carrier::Carrier;
+use crate::cluster::{self, Balancer};
 use crate::drain::{Guard, Stage};
-use crate::flow::{Far, Flow, FlowInfo, Layer, MAX_DEPTH, Permit};
+use crate::flow::{Far, Flow, FlowInfo, Layer, MAX_DEPTH, Permit, Prelude};
 use crate::hooks::FlowHooks;
 use crate::lift::AnyLift;
 use crate::offramp::AnyOfframp;
@@ -52,8 +53,8 @@ pub struct Means {
     pub offramp: AnyOfframp,
     /// How streams and datagrams are relayed.
     pub relay: RelayOptions,
-    /// Where flows go that nobody routes, by turns. May be empty.
-    pub targets: Arc<[Target]>,
+    /// Where flows go that nobody routes.
+    pub balancer: Option<Balancer>,
 }
 
 /// A flow that is open: its state and its books. When the last reference is dropped, [`FlowHooks::on_close`] is called.
@@ -66,10 +67,17 @@ pub struct Open<A: FlowHooks> {
     ended: Mutex<Ended>,
     /// Children close before their parents.
     _parent: Option<Arc<Open<A>>>,
-    entry: Entry,
-    _guard: Guard,
+    _place: Place,
     /// Held until the flow ends.
     permit: Option<Permit>,
+}
+
+/// A flow's place in its worker.
+struct Place {
+    entry: Entry,
+    /// The worker waits for it when it drains.
+    #[expect(dead_code, reason = "it is held")]
+    guard: Guard,
 }
 
 impl<A: FlowHooks> Engine<A> {
@@ -142,7 +150,55 @@ impl<A: FlowHooks> Engine<A> {
         flow: Flow,
         parent: Option<Arc<Open<A>>>,
     ) -> BoxFuture<'static, Result<()>> {
-        self.live(Open::new(self, &flow, parent), flow)
+        let place = self.place(&flow.info);
+        self.begin(flow, parent, place)
+    }
+
+    fn begin(
+        &self,
+        mut flow: Flow,
+        parent: Option<Arc<Open<A>>>,
+        place: Place,
+    ) -> BoxFuture<'static, Result<()>> {
+        match flow.prelude.take() {
+            None => self.live(Open::new(self, &flow, parent, place), flow),
+            Some(prelude) => self.clone().preceded(prelude, flow, parent, place),
+        }
+    }
+
+    /// Does first what comes before the application.
+    fn preceded(
+        self,
+        prelude: Prelude,
+        flow: Flow,
+        parent: Option<Arc<Open<A>>>,
+        place: Place,
+    ) -> BoxFuture<'static, Result<()>> {
+        let info = flow.info.clone();
+        let preluding = prelude(flow);
+        Box::pin(async move {
+            let preluded = preluding.await;
+            let work = match preluded {
+                Ok(flow) => {
+                    place.entry.is_now(&flow.info);
+                    self.live(Open::new(&self, &flow, parent, place), flow)
+                }
+                Err(error) => {
+                    let mut result = Err(error);
+                    log(&info, &mut result);
+                    return result;
+                }
+            };
+            drop((self, info));
+            work.await
+        })
+    }
+
+    fn place(&self, info: &Arc<FlowInfo>) -> Place {
+        Place {
+            entry: self.0.worker.enter(info.clone()),
+            guard: self.0.worker.drain().guard(),
+        }
     }
 
     fn live(&self, opening: Open<A>, flow: Flow) -> BoxFuture<'static, Result<()>> {
@@ -179,9 +235,9 @@ impl<A: FlowHooks> Engine<A> {
 
     /// [`Engine::enter`] on a task of its own, which is dropped where the engine's branch of the drain tree is aborted.
     pub fn spawn(&self, flow: Flow) {
-        let opening = Open::new(self, &flow, None);
-        let (line, info) = (opening.entry.index(), flow.info.clone());
-        let task = tokio::spawn(self.live(opening, flow)).abort_handle();
+        let place = self.place(&flow.info);
+        let (line, info) = (place.entry.index(), flow.info.clone());
+        let task = tokio::spawn(self.begin(flow, None, place)).abort_handle();
         self.0.worker.driven(line, &info, task);
     }
 
@@ -245,8 +301,10 @@ impl<A: FlowHooks> Engine<A> {
     }
 
     fn route(&self, mut flow: Flow) -> BoxFuture<'static, Result<()>> {
-        let target = flow.target.take().or_else(|| self.0.means.next_target());
-        let Some(target) = target else {
+        let Some(target) = flow.target.take() else {
+            if let Some(balancer) = self.0.means.balancer.clone() {
+                return run_balanced(balancer, self.0.means.clone(), self.0.worker.clone(), flow);
+            }
             return failed(
                 Error::local(ErrorKind::NoRoute).context("no hook and no setting says where to"),
             );
@@ -261,17 +319,6 @@ impl<A: FlowHooks> Engine<A> {
     }
 }
 
-impl Means {
-    fn next_target(&self) -> Option<Target> {
-        thread_local!(static TURN: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
-        let turn = TURN.get();
-        TURN.set(turn.wrapping_add(1));
-        self.targets
-            .get(turn.checked_rem(self.targets.len())?)
-            .cloned()
-    }
-}
-
 fn failed(error: Error) -> BoxFuture<'static, Result<()>> {
     Box::pin(async { Err(error) })
 }
@@ -280,32 +327,50 @@ fn failed(error: Error) -> BoxFuture<'static, Result<()>> {
 fn run_relay(
     means: Means,
     worker: Worker,
-    flow: Flow,
+    mut flow: Flow,
     target: Target,
 ) -> BoxFuture<'static, Result<()>> {
     Box::pin(async move {
-        let far = match flow.far {
+        let far = match flow.far.take() {
             Some(far) => far,
             None => means.offramp.open(&target, &flow.info).await?,
         };
-        let Far { carrier, .. } = far;
-        let work = async {
-            match (flow.carrier, carrier) {
-                (Carrier::Stream(near), Carrier::Stream(far)) => {
-                    relay::stream(near, far, &means.relay).await
-                }
-                (Carrier::Datagrams(near), Carrier::Datagrams(far)) => {
-                    relay::datagrams(near, far, &means.relay).await
-                }
-                _ => Err(Error::local(ErrorKind::Unsupported)
-                    .context("the target's carrier is another than the flow's")),
-            }
-        };
-        tokio::select! {
-            result = work => result,
-            () = worker.drain().reached(Stage::Aborting) => Err(Error::local(ErrorKind::Draining)),
-        }
+        relay_between(&means, &worker, flow, far).await
     })
+}
+
+/// Relays `flow` to an endpoint that `balancer` picks.
+fn run_balanced(
+    balancer: Balancer,
+    means: Means,
+    worker: Worker,
+    flow: Flow,
+) -> BoxFuture<'static, Result<()>> {
+    Box::pin(async move {
+        // What it takes to find one is freed before the relay begins.
+        let opening = Box::pin(cluster::open(&balancer, &means.offramp, &flow));
+        let (far, _held) = opening.await?;
+        relay_between(&means, &worker, flow, far).await
+    })
+}
+
+async fn relay_between(means: &Means, worker: &Worker, flow: Flow, far: Far) -> Result<()> {
+    let work = async {
+        match (flow.carrier, far.carrier) {
+            (Carrier::Stream(near), Carrier::Stream(far)) => {
+                relay::stream(near, far, &means.relay).await
+            }
+            (Carrier::Datagrams(near), Carrier::Datagrams(far)) => {
+                relay::datagrams(near, far, &means.relay).await
+            }
+            _ => Err(Error::local(ErrorKind::Unsupported)
+                .context("the target's carrier is another than the flow's")),
+        }
+    };
+    tokio::select! {
+        result = work => result,
+        () = worker.drain().reached(Stage::Aborting) => Err(Error::local(ErrorKind::Draining)),
+    }
 }
 
 /// Once for each error: a parent ends with the error of its child, which has told of it.
@@ -335,7 +400,7 @@ impl<A: FlowHooks> fmt::Debug for Engine<A> {
 }
 
 impl<A: FlowHooks> Open<A> {
-    fn new(engine: &Engine<A>, flow: &Flow, parent: Option<Arc<Self>>) -> Self {
+    fn new(engine: &Engine<A>, flow: &Flow, parent: Option<Arc<Self>>, place: Place) -> Self {
         let info = flow.info.clone();
         let hooks = engine.0.hooks.clone();
         Self {
@@ -343,8 +408,7 @@ impl<A: FlowHooks> Open<A> {
             hooks,
             ended: Mutex::new(Ended::Cut),
             _parent: parent,
-            entry: engine.0.worker.enter(info.clone()),
-            _guard: engine.0.worker.drain().guard(),
+            _place: place,
             permit: None,
             info,
         }

@@ -13,6 +13,7 @@ use crate::meter::Meter;
 use crate::sniff::ClientHello;
 use crate::target::Target;
 use crate::tls::TlsFacts;
+use crate::{BoxFuture, Result};
 
 /// How deep flows may nest (TLS in CONNECT in TLS ...): deeper than any honest stack, and a bound on what one client can
 /// make the proxy build.
@@ -136,6 +137,25 @@ pub struct FlowInfo {
 }
 
 impl FlowInfo {
+    /// What stands for a flow where the program goes out of its own accord, to check an endpoint's health for one: nobody
+    /// has sent it. `listener` is what logs call it.
+    pub fn of_our_own(layer: Layer, listener: impl Into<Arc<str>>) -> Self {
+        Self {
+            id: FlowId::next(),
+            parent: None,
+            depth: 0,
+            layer,
+            listener: listener.into(),
+            peer: None,
+            local: None,
+            facts: Facts::default(),
+            started: Instant::now(),
+            meter: Arc::default(),
+            target: OnceLock::new(),
+            extensions: OnceLock::new(),
+        }
+    }
+
     /// Bytes that crossed the carrier so far.
     pub fn meter(&self) -> &Meter {
         &self.meter
@@ -209,6 +229,10 @@ impl fmt::Debug for Extensions {
 /// Something that a flow holds until it ends, such as its place under a connection limit.
 pub type Permit = Box<dyn Any + Send + Sync>;
 
+/// What is done to a flow before the application sees it: it gives the flow as it is to be seen. An error ends it, and is
+/// logged.
+pub type Prelude = Box<dyn FnOnce(Flow) -> BoxFuture<'static, Result<Flow>> + Send + Sync>;
+
 /// The far side of a flow, opened towards its target.
 #[derive(Debug)]
 pub struct Far {
@@ -233,6 +257,7 @@ pub struct Flow {
     /// The far side, if it is open already.
     pub far: Option<Far>,
     pub(crate) permit: Option<Permit>,
+    pub(crate) prelude: Option<Prelude>,
 }
 
 /// Where a flow came from, for [`Flow::new`].
@@ -303,6 +328,7 @@ impl Flow {
             target: None,
             far: None,
             permit: None,
+            prelude: None,
         }
     }
 
@@ -332,6 +358,41 @@ impl Flow {
     #[must_use]
     pub fn holding(mut self, permit: Permit) -> Self {
         self.permit = Some(permit);
+        self
+    }
+
+    /// Has `prelude` done first of all, on the flow's own task: for on-ramps whose clients have something to say before
+    /// the flow proper begins. Neither other flows nor the listener wait for it. It bounds its time itself.
+    #[must_use]
+    pub fn after<P, F>(mut self, prelude: P) -> Self
+    where
+        P: FnOnce(Self) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Self>> + Send + 'static,
+    {
+        self.prelude = Some(Box::new(move |flow| Box::pin(prelude(flow))));
+        self
+    }
+
+    /// The flow as one that comes from `peer` and is for `local`, where another has only passed it on. It is the same flow,
+    /// with the same number; facts and extensions start anew. For a [`Prelude`]: once the application has seen a flow, what
+    /// is known of it does not change any more.
+    #[must_use]
+    pub fn on_behalf_of(mut self, peer: Option<SocketAddr>, local: Option<SocketAddr>) -> Self {
+        let old = &*self.info;
+        self.info = Arc::new(FlowInfo {
+            id: old.id,
+            parent: old.parent.clone(),
+            depth: old.depth,
+            layer: old.layer,
+            listener: old.listener.clone(),
+            peer,
+            local,
+            facts: Facts::default(),
+            started: old.started,
+            meter: old.meter.clone(),
+            target: OnceLock::new(),
+            extensions: OnceLock::new(),
+        });
         self
     }
 

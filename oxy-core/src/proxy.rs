@@ -7,6 +7,7 @@ use std::task::Poll;
 
 use tokio::task::JoinHandle;
 
+use crate::cluster::{Cluster, ClusterSpec, EndpointSpec, Tending};
 use crate::drain::Stage;
 use crate::engine::{Engine, Means, Terminal};
 use crate::flow::Flow;
@@ -41,6 +42,8 @@ pub struct Proxy<A: FlowHooks = ()> {
     stream_options: StreamOptions,
     udp_options: UdpOptions,
     targets: Vec<Result<Target>>,
+    cluster: Option<Arc<Cluster>>,
+    tending: Option<Tending>,
     relay: RelayOptions,
     offramp: OfframpFactory,
     lifts: Vec<AnyLift>,
@@ -109,6 +112,8 @@ impl<A: FlowHooks> Proxy<A> {
             stream_options: StreamOptions::default(),
             udp_options: UdpOptions::default(),
             targets: Vec::new(),
+            cluster: None,
+            tending: None,
             relay: RelayOptions::default(),
             offramp: direct(
                 EgressPolicy::open(),
@@ -138,10 +143,7 @@ impl<A: FlowHooks> Proxy<A> {
                     address,
                     options: self.udp_options.clone(),
                 }),
-                address => Box::new(StreamBind {
-                    address,
-                    options: self.stream_options.clone(),
-                }),
+                address => Box::new(StreamBind::new(address, self.stream_options.clone())),
             }
         });
         self.listen.push(bind);
@@ -169,10 +171,29 @@ impl<A: FlowHooks> Proxy<A> {
         self
     }
 
-    /// Where flows go that no hook routes; by turns where it is called more than once.
+    /// Where flows go that no hook routes; by turns where it is called more than once, as a [`Cluster`] with the default
+    /// settings does it. A target that is given several times has as many turns.
     #[must_use]
     pub fn to(mut self, target: impl IntoTarget) -> Self {
         self.targets.push(target.into_target());
+        self
+    }
+
+    /// The cluster to whose endpoints flows go that no hook routes, instead of [`Proxy::to`]. The address of a flow's client
+    /// is the key of balancing by key. Where connecting to an endpoint fails, up to two others are tried.
+    ///
+    /// While the proxy runs, it tends the cluster with [`Proxy::tending`].
+    #[must_use]
+    pub fn cluster(mut self, cluster: Arc<Cluster>) -> Self {
+        self.cluster = Some(cluster);
+        self
+    }
+
+    /// What the cluster is tended with. Default: the system's sockets and resolver, which may dial any address, as
+    /// endpoints are the operator's own.
+    #[must_use]
+    pub fn tending(mut self, means: Tending) -> Self {
+        self.tending = Some(means);
         self
     }
 
@@ -264,6 +285,19 @@ fn direct(policy: EgressPolicy, dial: DialOptions, resolve: ResolveOptions) -> O
     })
 }
 
+/// The cluster of `targets` that takes turns.
+fn turns(name: &str, targets: Vec<Target>) -> Result<Arc<Cluster>> {
+    let mut endpoints: Vec<EndpointSpec> = Vec::new();
+    for target in targets.into_iter().map(EndpointSpec::new) {
+        let mut known = endpoints.iter_mut();
+        match known.find(|known| known.address == target.address) {
+            Some(known) => known.weight += 1,
+            None => endpoints.push(target),
+        }
+    }
+    Cluster::new(ClusterSpec::new(name, endpoints))
+}
+
 /// A [`Proxy`], whoever its application is.
 pub(crate) trait Service: Send + Sync {
     /// The name that it goes by.
@@ -283,10 +317,16 @@ impl<A: FlowHooks> Service for Proxy<A> {
     }
 
     fn bind(&mut self, workers: usize, places: &mut Places) -> Result<Vec<Bound>> {
-        for target in &mut self.targets {
-            if target.is_err() {
-                std::mem::replace(target, Err(Error::local(ErrorKind::NoRoute)))?;
-            }
+        let targets = self.targets.drain(..).collect::<Result<Vec<_>>>()?;
+        if self.cluster.is_none() && !targets.is_empty() {
+            self.cluster = Some(turns(&self.name, targets)?);
+        } else if !targets.is_empty() {
+            return Err(Error::local(ErrorKind::Malformed)
+                .context("a proxy has either targets or a cluster"));
+        } else if self.cluster.is_some() && self.tending.is_none() {
+            let resolver = Resolver::new(ResolveOptions::default())?;
+            let (policy, options) = (EgressPolicy::open(), DialOptions::default());
+            self.tending = Some(Tending::new(Dialer::new(resolver, policy, options)));
         }
         let mut site = Site {
             name: &self.name,
@@ -304,11 +344,15 @@ impl<A: FlowHooks> Service for Proxy<A> {
             .iter()
             .map(|make| make(worker, &offramp))
             .collect::<Result<Vec<_>>>()?;
-        let targets = self.targets.iter().flatten().cloned().collect();
+        let cluster = self.cluster.as_ref();
+        if let (Some(cluster), Some(means)) = (cluster, &self.tending) {
+            // One of the workers does the work.
+            tokio::spawn(cluster.clone().tend(means.clone()));
+        }
         let means = Means {
             offramp,
             relay: self.relay.clone(),
-            targets,
+            balancer: cluster.map(|cluster| cluster.balancer(worker.index())),
         };
         let engine = Engine::new(self.hooks.clone(), worker.clone(), means)
             .with_lifts(self.lifts.clone())

@@ -170,6 +170,13 @@ impl Entry {
     pub(crate) fn index(&self) -> usize {
         self.index
     }
+
+    /// What the line says of its flow from now on.
+    pub(crate) fn is_now(&self, info: &Arc<FlowInfo>) {
+        if let Some(line) = &mut self.worker.0.books.lock().list[self.index] {
+            line.info = info.clone();
+        }
+    }
 }
 
 impl Drop for Entry {

@@ -21,7 +21,7 @@ impl PooledEndpoint {
         let pool = Pool::new(PoolOptions::default(), Way::nowhere());
         let endpoint = pool.endpoint(target);
         for link in links {
-            give_back(endpoint.lease(), link);
+            give_back(endpoint.lease(None), link);
         }
         Self {
             endpoint,

@@ -122,6 +122,19 @@ impl Body {
         }
     }
 
+    /// At most `max` bytes from here on; 0 is no bound. An error if it is known to have more.
+    pub(crate) fn limit(&mut self, max: u64) -> Result<()> {
+        if max > 0 && self.length().is_some_and(|length| length > max) {
+            return Err(Error::down(ErrorKind::BodyTooLarge).context("a body over the limit"));
+        }
+        match &mut self.kind {
+            Kind::Incoming(incoming) => incoming.allow(max),
+            Kind::Stream(incoming) => incoming.allow(max),
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Takes the body out and leaves none.
     #[must_use]
     pub fn take(&mut self) -> Self {

@@ -1,15 +1,14 @@
 //! An exchange's books.
 
-use std::sync::Arc;
 use std::time::Instant;
 
+use oxy_core::cluster::Verdict;
 use oxy_core::{Error, ErrorKind, Side};
 
 use crate::asked::Asked;
 use crate::client::Client;
 use crate::forward::Course;
 use crate::hooks::{At, ExchangeSummary, HttpHooks};
-use crate::pool::Endpoint;
 
 /// How an exchange goes, with the application's state of it. [`HttpHooks::on_finish`] is called when the books are closed
 /// or dropped, so that it is called once whatever ends the exchange.
@@ -24,8 +23,9 @@ pub(crate) struct Books<'a, C: Sync + 'static, H: HttpHooks<C>> {
     status: u16,
     /// Bytes of the response's body that went out.
     pub(crate) sent: u64,
-    pub(crate) upstream: Option<Arc<Endpoint>>,
     pub(crate) course: Course,
+    /// When the exchange has to be over.
+    pub(crate) deadline: Option<tokio::time::Instant>,
     /// The first thing that went wrong; that nobody closed the books, until somebody does.
     error: Option<(ErrorKind, Side)>,
     closed: bool,
@@ -43,8 +43,8 @@ impl<'a, C: Sync + 'static, H: HttpHooks<C>> Books<'a, C, H> {
             first_byte: None,
             status: 0,
             sent: 0,
-            upstream: None,
             course: Course::default(),
+            deadline: None,
             error: None,
             closed: false,
         }
@@ -61,6 +61,16 @@ impl<'a, C: Sync + 'static, H: HttpHooks<C>> Books<'a, C, H> {
         self.error.get_or_insert((error.kind(), error.side()));
     }
 
+    /// What the exchange says of the endpoint that it has gone to last.
+    fn verdict(&self) -> Verdict {
+        match (self.error, self.status) {
+            (Some((_, Side::Up)), _) => Verdict::Failure,
+            (Some(_), _) => Verdict::Cancelled,
+            (None, status @ 500..) => Verdict::Gateway(status),
+            (None, _) => Verdict::Success,
+        }
+    }
+
     /// The exchange has come to its end.
     pub(crate) fn close(mut self) {
         self.closed = true;
@@ -73,6 +83,10 @@ impl<C: Sync + 'static, H: HttpHooks<C>> Drop for Books<'_, C, H> {
             // Only a drain that has run out of time drops an exchange half-way.
             self.error.get_or_insert((ErrorKind::Draining, Side::Local));
         }
+        let first_byte = self.first_byte.map(|at| at - self.started);
+        let verdict = self.verdict();
+        self.course.finish(verdict, first_byte);
+        let upstream = self.course.upstream.take();
         let summary = ExchangeSummary {
             method: self.asked.method(),
             target: self.asked.target(),
@@ -81,11 +95,11 @@ impl<C: Sync + 'static, H: HttpHooks<C>> Drop for Books<'_, C, H> {
             status: self.status,
             received: self.client.received(),
             sent: self.sent,
-            upstream: self.upstream.as_ref().map(|endpoint| &endpoint.target),
+            upstream: upstream.as_ref().map(|endpoint| &endpoint.target),
             reused: self.course.reused,
             retries: self.course.retries,
             took: self.started.elapsed(),
-            first_byte: self.first_byte.map(|at| at - self.started),
+            first_byte,
             error: self.error,
         };
         let cx = std::mem::take(&mut self.cx);

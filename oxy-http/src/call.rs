@@ -21,7 +21,7 @@ use crate::scratch::Spared;
 
 /// How many interim responses (RFC 9110 section 15.2) an origin may send before its final one: more than any honest one
 /// has a use for.
-const MAX_INTERIM: u32 = 32;
+pub(crate) const MAX_INTERIM: u32 = 32;
 
 /// How long a client that waits for 100 (Continue) is kept waiting by an origin that does not say it: what curl waits
 /// before it goes on by itself.
@@ -61,6 +61,15 @@ impl Answer {
             Self::Http1 { index, .. } => index.status,
             Self::Http2(response) => response.status().as_u16(),
         }
+    }
+
+    /// What a gRPC origin says went wrong, where it says so at once (a response of trailers only).
+    pub(crate) fn grpc_status(&self) -> Option<u32> {
+        let Self::Http2(response) = self else {
+            return None;
+        };
+        let status = response.headers().get("grpc-status")?;
+        status.to_str().ok()?.parse().ok()
     }
 
     /// The head alone.

@@ -8,14 +8,16 @@ use http::StatusCode;
 use oxy_core::buffer::Buffer;
 use oxy_core::{
     BoxFuture, Carrier, Engine, Error, ErrorKind, Facts, Far, Flow, FlowHooks, Layer, Open, Result,
-    Side, StreamIo, Terminal,
+    Side, StreamIo, Terminal, TlsFacts,
 };
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::asked::Asked;
 use crate::attended::Attended;
 use crate::books::Books;
-use crate::forward::{Called, Forwarder};
+use crate::dispatch::{Decision, Dispatch};
+use crate::forward::{self, Called};
 use crate::h1::server::{Conn, Next, Server};
 use crate::h2;
 use crate::hooks::{At, HttpHooks, Route};
@@ -23,22 +25,16 @@ use crate::linger::linger;
 use crate::message::{Req, Res};
 use crate::reply::{Exchange, Opening, Reply};
 use crate::respond;
-use crate::table::Table;
 
 /// HTTP as the engine knows it.
 pub(crate) struct Driver<H> {
     hooks: Arc<H>,
-    table: Table,
-    forwarder: Forwarder,
+    dispatch: Dispatch,
 }
 
 impl<H> Driver<H> {
-    pub(crate) fn new(hooks: Arc<H>, table: Table, forwarder: Forwarder) -> Self {
-        Self {
-            hooks,
-            table,
-            forwarder,
-        }
+    pub(crate) fn new(hooks: Arc<H>, dispatch: Dispatch) -> Self {
+        Self { hooks, dispatch }
     }
 }
 
@@ -59,7 +55,7 @@ impl<A: FlowHooks, H: HttpHooks<A::Conn>> Terminal<A> for Driver<H> {
             });
         };
         let drain = engine.worker().drain().clone();
-        let options = self.forwarder.options.clone();
+        let options = self.dispatch.desk().options().clone();
         if speaks_http2(&flow.info) {
             let server = h2::server::Server::new(stream, options, drain);
             return Box::pin(multiplexed(self, engine, open, server));
@@ -156,8 +152,11 @@ fn parting(server: h2::server::Server, mut exchanges: JoinSet<()>) -> BoxFuture<
 }
 
 /// Whether the two ends have agreed upon HTTP/2 (ALPN, RFC 7301).
-fn speaks_http2(_: &oxy_core::FlowInfo) -> bool {
-    false
+fn speaks_http2(info: &oxy_core::FlowInfo) -> bool {
+    info.layer == Layer::Tls
+        && info
+            .tls()
+            .is_some_and(|tls| tls.alpn.as_deref() == Some(b"h2"))
 }
 
 /// What ends a connection after an exchange, if that was the last.
@@ -236,7 +235,7 @@ impl<H> Driver<H> {
             stream.unread(ahead.filled());
         }
         let drain = engine.worker().drain().clone();
-        let server = h2::server::Server::new(stream, self.forwarder.options.clone(), drain);
+        let server = h2::server::Server::new(stream, self.dispatch.desk().options().clone(), drain);
         Box::pin(multiplexed(self, engine.clone(), open.clone(), server))
     }
 
@@ -259,6 +258,7 @@ impl<H> Driver<H> {
         let client = reply.client();
         let mut books = Books::open(&*self.hooks, at, asked, client.clone());
         let mut outcome = self.decide(engine, &mut books, req, &mut reply).await;
+        let deadline = books.deadline;
         if let Ok(Outcome::Response(res)) = &mut outcome
             && let Err(error) =
                 Attended::by(&client, self.hooks.on_response(at, &mut books.cx, res)).await
@@ -266,7 +266,10 @@ impl<H> Driver<H> {
             outcome = Err(error);
         }
         let result = match outcome {
-            Ok(Outcome::Response(res)) => send(reply, res, &mut books).await.map(|()| None),
+            Ok(Outcome::Response(res)) => {
+                let sending = send(reply, res, &mut books);
+                until(deadline, sending).await.map(|()| None)
+            }
             Ok(Outcome::Tunnel(layer, opening, far)) => {
                 books.answered(if layer == Layer::Connect { 200 } else { 101 });
                 let near = reply.tunnel(opening).await;
@@ -279,10 +282,10 @@ impl<H> Driver<H> {
                     // Nobody is left to tell.
                     Err(error)
                 } else {
-                    let mut res = Res::from(respond::of_error(&error));
+                    let mut res = books.asked.answer(&error);
                     let hook = self.hooks.on_response(at, &mut books.cx, &mut res);
                     if let Err(error) = Attended::by(&client, hook).await {
-                        res = Res::from(respond::of_error(&error));
+                        res = books.asked.answer(&error);
                     }
                     send(reply, res, &mut books).await.map(|()| None)
                 }
@@ -308,15 +311,25 @@ impl<H> Driver<H> {
     {
         let at = books.at;
         let client = reply.client();
+        if !books.asked.is_safe() && at.info.tls().is_some_and(TlsFacts::may_be_replay) {
+            // RFC 8470 section 5.2: it is worth a round trip to know that the client has said this, and once.
+            let too_early = respond::plain(StatusCode::TOO_EARLY);
+            return Ok(Outcome::Response(Res::from(too_early)));
+        }
         let hook = self.hooks.on_request(at, &mut books.cx, &mut req);
-        let endpoint = match Attended::by(&client, hook).await? {
-            Route::Table => self.table.endpoint(&books.asked, &self.forwarder)?,
-            Route::To(target) => self.forwarder.endpoint(&target),
+        let desk = self.dispatch.desk();
+        let mut going = match Attended::by(&client, hook).await? {
+            Route::Table => match desk.decide(&books.asked, &mut req, at.info)? {
+                Decision::Go(going) => going,
+                Decision::Answer(response) => return Ok(Outcome::Response(Res::from(*response))),
+            },
+            Route::To(target) => desk.to(&target),
             Route::Answer(response) => return Ok(Outcome::Response(Res::from(*response))),
             Route::Refuse(error) => return Err(error),
         };
-        let endpoint = &*books.upstream.insert(endpoint);
-        let target = &endpoint.target;
+        books.course.pick = going.pick.take();
+        books.course.upstream = Some(going.endpoint.clone());
+        let target = &going.endpoint.target;
         let hook = self.hooks.on_upstream(at, &mut books.cx, target, &mut req);
         Attended::by(&client, hook).await?;
         if books.asked.is_connect() {
@@ -324,12 +337,14 @@ impl<H> Driver<H> {
             let far = Attended::by(&client, open).await?;
             return Ok(Outcome::Tunnel(Layer::Connect, Opening::Connect, far));
         }
-        let called = self
-            .forwarder
-            .call(req, endpoint, at.info, reply, &mut books.course)
-            .await?;
+        books.deadline = going.deadline(books.asked.patience());
+        let call = forward::call(req, &going, at.info, reply, &mut books.course);
+        let called = until(books.deadline, call).await?;
         Ok(match called {
-            Called::Response(res) => Outcome::Response(res),
+            Called::Response(mut res) => {
+                going.finish(&mut res);
+                Outcome::Response(res)
+            }
             Called::Switched(head, protocol, stream) => {
                 let far = Far {
                     carrier: Carrier::Stream(stream),
@@ -340,6 +355,17 @@ impl<H> Driver<H> {
                 Outcome::Tunnel(Layer::Upgrade, Opening::Switched(head, protocol), far)
             }
         })
+    }
+}
+
+/// Does `work`, unless it takes longer than the exchange may.
+async fn until<T>(deadline: Option<Instant>, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let Some(deadline) = deadline else {
+        return work.await;
+    };
+    match tokio::time::timeout_at(deadline, work).await {
+        Ok(done) => done,
+        Err(_) => Err(Error::up(ErrorKind::Timeout).context("the time for the whole exchange")),
     }
 }
 

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Method, Response, request};
-use oxy_core::{Error, ErrorKind, FlowInfo, Layer, Result};
+use oxy_core::{Error, ErrorKind, FlowInfo, Result, TlsFacts};
 
 use crate::body::Body;
+use crate::call;
+use crate::dispatch::is_https;
 use crate::h1::index::Framing;
 use crate::h1::parse::MethodKind;
 use crate::h1::token;
@@ -47,6 +49,14 @@ pub(crate) struct Between<'a> {
     pub(crate) client: &'a FlowInfo,
     pub(crate) endpoint: &'a Arc<Endpoint>,
     pub(crate) options: &'a HttpOptions,
+    /// Whether the origin is asked by its own name, whatever the options say.
+    pub(crate) upstream_host: bool,
+}
+
+impl Between<'_> {
+    fn asks_by_own_name(&self) -> bool {
+        self.upstream_host || !self.options.forward.preserve_host
+    }
 }
 
 impl Errand {
@@ -102,6 +112,10 @@ impl Errand {
 
     /// The head as an HTTP/1 origin is sent it (RFC 9112 section 3).
     pub(crate) fn write(&mut self, between: Between<'_>) -> Out {
+        if between.asks_by_own_name() {
+            // Another endpoint has another name: the head has to be written anew for it.
+            let _ = self.build();
+        }
         let policy = &between.options.forward;
         let mut out = Out::take();
         match std::mem::replace(&mut self.head, Form::Gone) {
@@ -127,9 +141,9 @@ impl Errand {
     }
 
     /// Takes the head back that [`Errand::write`] gave, for another try.
-    pub(crate) fn take_back(&mut self, written: Out) {
-        if matches!(self.head, Form::Gone) {
-            self.head = Form::Written(written);
+    pub(crate) fn take_back_from(&mut self, wire: call::Wire) {
+        if let (Form::Gone, call::Wire::Http1(wire)) = (&self.head, wire) {
+            self.head = Form::Written(wire.into_parts().1);
         }
     }
 
@@ -205,11 +219,13 @@ impl Errand {
     fn hop<'a>(&'a self, between: Between<'a>) -> RequestHop<'a> {
         RequestHop {
             client: between.client.peer.map(|peer| peer.ip()),
-            https: between.client.stack().any(|info| info.layer == Layer::Tls),
+            https: is_https(between.client),
             upstream: &between.endpoint.authority,
             to_proxy: false,
             close: false,
             upgrade: self.upgrade.as_deref(),
+            own_name: between.upstream_host,
+            early: between.client.tls().is_some_and(TlsFacts::may_be_replay),
         }
     }
 }

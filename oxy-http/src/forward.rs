@@ -2,21 +2,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ::h2::RecvStream;
 use http::{Response, StatusCode, header};
 use oxy_core::buffer::Buffer;
-use oxy_core::offramp::AnyOfframp;
+use oxy_core::cluster::{self, EndpointId, Pick, Verdict, Want};
 use oxy_core::{
-    BoxFuture, Carrier, Error, ErrorKind, Far, FlowInfo, Link, Result, Retry, Side, StreamIo,
-    Target, clock,
+    BoxFuture, Carrier, Error, ErrorKind, Far, FlowInfo, Link, Result, Retry, Side, StreamIo, clock,
 };
 
 use crate::attended::Attended;
 use crate::body::Body;
 use crate::call::{Answer, Call, Wire};
 use crate::client::Client;
+use crate::dispatch::Going;
 use crate::errand::{Between, Errand};
 use crate::h1;
 use crate::h1::incoming::{Home, Incoming, Rest, Source};
@@ -31,17 +31,11 @@ use crate::h2::tunnel::Tunnel;
 use crate::message::{Req, Res};
 use crate::options::HttpOptions;
 use crate::outgoing::Outgoing;
-use crate::pool::{Endpoint, Lease, Pool, Protocol, Speaks, Way};
+use crate::pool::{Endpoint, Lease, Protocol, Speaks};
 use crate::reply::Reply;
+use crate::route::RetryOn;
 use crate::scratch::{Out, Spared};
 use crate::websocket;
-
-/// One worker's means to reach origins.
-pub(crate) struct Forwarder {
-    pub(crate) options: Arc<HttpOptions>,
-    pool: Arc<Pool>,
-    budget: Budget,
-}
 
 /// What became of a request.
 pub(crate) enum Called {
@@ -56,6 +50,41 @@ pub(crate) enum Called {
 pub(crate) struct Course {
     pub(crate) reused: bool,
     pub(crate) retries: u32,
+    /// Where the last try has gone.
+    pub(crate) upstream: Option<Arc<Endpoint>>,
+    /// Held until the exchange is over: until then it counts as the endpoint's load.
+    pub(crate) pick: Option<Pick>,
+    /// What has been tried before.
+    tried: Vec<EndpointId>,
+}
+
+impl Course {
+    /// Says how the last try went.
+    pub(crate) fn finish(&mut self, verdict: Verdict, latency: Option<Duration>) {
+        if let Some(pick) = self.pick.take() {
+            self.tried.push(pick.id());
+            pick.finish(verdict, latency);
+        }
+    }
+}
+
+/// What is known of a try that failed.
+struct Failure {
+    error: Error,
+    /// Whether a byte of a response had come.
+    touched: bool,
+    /// Whether the connection was there before.
+    reused: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            touched: false,
+            reused: false,
+        }
+    }
 }
 
 /// A connection that can take a request.
@@ -73,136 +102,258 @@ impl Connection {
     }
 }
 
-impl Forwarder {
-    pub(crate) fn new(options: Arc<HttpOptions>, offramp: AnyOfframp) -> Self {
-        let way = Way {
-            offramp,
-            protocol: Protocol::Auto,
-            secure: false,
+/// Sends `req` where it is `going` and waits for the final response's head. Interim responses go out by `reply` meanwhile.
+///
+/// Boxed, so that it is compiled here and not again for every application.
+pub(crate) fn call<'a>(
+    req: Req,
+    going: &'a Going,
+    of: &'a FlowInfo,
+    reply: &'a mut Reply,
+    course: &'a mut Course,
+) -> BoxFuture<'a, Result<Called>> {
+    let client = reply.client();
+    Box::pin(async move {
+        let errand = Errand::new(req);
+        let trip = Trip {
+            going,
+            of,
+            client: &client,
         };
-        let pool = Pool::new(options.pool.clone(), way);
-        let budget = Budget::new(&options);
-        Self {
-            options,
-            pool,
-            budget,
-        }
-    }
+        trip.run(errand, reply, course).await
+    })
+}
 
-    /// What is kept of connections to `target`.
-    pub(crate) fn endpoint(&self, target: &Target) -> Arc<Endpoint> {
-        self.pool.endpoint(target)
-    }
+/// A request's way to an origin and back.
+#[derive(Clone, Copy)]
+struct Trip<'a> {
+    going: &'a Going,
+    of: &'a FlowInfo,
+    client: &'a Client,
+}
 
-    /// Sends `req` to `endpoint` and waits for the final response's head. Interim responses go out by `reply` meanwhile.
-    ///
-    /// Boxed, so that it is compiled here and not again for every application.
-    pub(crate) fn call<'a>(
-        &'a self,
-        req: Req,
-        endpoint: &'a Arc<Endpoint>,
-        of: &'a FlowInfo,
-        reply: &'a mut Reply,
-        course: &'a mut Course,
-    ) -> BoxFuture<'a, Result<Called>> {
-        Box::pin(self.run(req, endpoint, of, reply, course))
-    }
-
+impl<'a> Trip<'a> {
     async fn run(
-        &self,
-        req: Req,
-        endpoint: &Arc<Endpoint>,
-        of: &FlowInfo,
+        self,
+        mut errand: Errand,
         reply: &mut Reply,
         course: &mut Course,
     ) -> Result<Called> {
-        let mut errand = Errand::new(req);
-        if let Some(response) = errand.goes_on(&self.options.forward)? {
+        let options = &self.going.options;
+        if let Some(response) = errand.goes_on(&options.forward)? {
             return Ok(Called::Response(Res::from(*response)));
         }
-        self.budget.earn();
-        let client = reply.client();
-        let between = Between {
-            client: of,
-            endpoint,
-            options: &self.options,
-        };
+        self.going.desk.budget.earn();
+        let mut endpoint = self.going.endpoint.clone();
+        let mut fresh = false;
         loop {
-            let connect = self.connect(between, &errand, course);
-            let connection = Attended::by(&client, connect).await?;
-            course.reused = connection.is_reused();
-            // What was sent on a connection that had been used before may have met its end; what was refused unread, on
-            // any (RFC 9113 section 8.7).
+            let between = Between {
+                client: self.of,
+                endpoint: &endpoint,
+                options,
+                upstream_host: self.going.upstream_host,
+            };
             let again = errand.body.replay();
-            let mut lease = None;
-            let mut call = match connection {
-                Connection::Http1(link, leased) => {
-                    lease = Some(leased);
-                    self.over_http1(&mut errand, between, link, &client)
-                }
-                Connection::Http2(ticket) => {
-                    let sent = self.over_http2(&mut errand, between, ticket, &client);
-                    Attended::by(&client, sent).await?
+            let tried = self.attempt(&mut errand, between, fresh, reply, course);
+            let (failure, verdict) = match tried.await {
+                Ok(arrived) => match self.judge(&arrived.answer) {
+                    Some(verdict) if again.is_some() => (Err(arrived), verdict),
+                    _ => return arrived.accept(options, &errand),
+                },
+                Err(failure) => {
+                    let verdict = match failure.error.side() {
+                        Side::Up => Verdict::Failure,
+                        _ => Verdict::Cancelled,
+                    };
+                    (Ok(failure), verdict)
                 }
             };
-            let answered = self.converse(&mut call, reply, &client).await;
-            client.alarm().clear();
-            let touched = call.touched();
-            let (wire, upload) = call.into_parts();
-            match answered {
-                Ok(answer) => return self.accept(answer, wire, lease, upload, &errand),
-                Err(error) => {
-                    if let Wire::Http1(wire) = wire {
-                        errand.take_back(wire.into_parts().1);
+            let next = match (&failure, again) {
+                (Ok(failure), Some(body)) => self
+                    .again(failure, &errand, &endpoint, course)
+                    .map(|(next, new)| (next, new, body)),
+                (Err(_), Some(body)) => self
+                    .elsewhere(verdict, course)
+                    .map(|next| (next, false, body)),
+                _ => None,
+            };
+            match (next, failure) {
+                (Some((next, new, body)), failure) => {
+                    if let Err(arrived) = failure {
+                        errand.take_back_from(arrived.wire);
                     }
-                    // RFC 9110 section 9.2.2: a reused connection that died before a byte came back had most likely been
-                    // closed before the request got there.
-                    let died = error.side() == Side::Up
-                        && error.kind() == ErrorKind::Closed
-                        && course.reused
-                        && errand.idempotent
-                        && !touched;
-                    match again {
-                        Some(again)
-                            if (died || error.retryable() == Retry::Safe)
-                                && course.retries < self.options.retry.max
-                                && self.budget.spend() =>
-                        {
-                            course.retries += 1;
-                            errand.body = again;
-                        }
-                        _ => return Err(error),
+                    course.retries += 1;
+                    (endpoint, fresh, errand.body) = (next, new, body);
+                    let wait = self
+                        .going
+                        .desk
+                        .backoff(self.going.route.as_ref(), course.retries);
+                    if !wait.is_zero() {
+                        let wait = async {
+                            tokio::time::sleep(wait).await;
+                            Ok(())
+                        };
+                        Attended::by(self.client, wait).await?;
                     }
                 }
+                (None, Ok(failure)) => {
+                    if verdict == Verdict::Failure {
+                        course.finish(verdict, None);
+                    }
+                    return Err(failure.error);
+                }
+                (None, Err(arrived)) => return arrived.accept(options, &errand),
             }
         }
     }
 
-    fn over_http1<'a>(
-        &'a self,
+    /// What to say of an endpoint whose answer is worth another try.
+    fn judge(self, answer: &Answer) -> Option<Verdict> {
+        let retry = self.going.route.as_ref()?.policy().retry.as_ref()?;
+        let status = answer.status();
+        let grpc = answer.grpc_status();
+        (retry.on_status(status) || grpc.is_some_and(|code| retry.on_grpc(code)))
+            .then_some(Verdict::Gateway(status))
+    }
+
+    /// Where to try again after `failure`, if it is worth it and safe, and whether by a new connection.
+    fn again(
+        self,
+        failure: &Failure,
+        errand: &Errand,
+        endpoint: &Arc<Endpoint>,
+        course: &mut Course,
+    ) -> Option<(Arc<Endpoint>, bool)> {
+        let Failure {
+            error,
+            touched,
+            reused,
+        } = failure;
+        if error.side() != Side::Up || course.retries >= self.going.options.retry.max {
+            return None;
+        }
+        // RFC 9110 section 9.2.2: a reused connection that died before a byte came back had most likely been closed before
+        // the request got there. That says nothing about the endpoint.
+        let died = error.kind() == ErrorKind::Closed && *reused && errand.idempotent && !touched;
+        if died {
+            return self
+                .going
+                .desk
+                .budget
+                .spend()
+                .then(|| (endpoint.clone(), true));
+        }
+        let retry = self
+            .going
+            .route
+            .as_ref()
+            .and_then(|route| route.policy().retry.as_ref());
+        let why = match (error.kind(), error.retryable()) {
+            (ErrorKind::Closed, Retry::Safe) => RetryOn::RefusedStream,
+            (_, Retry::Safe) => RetryOn::ConnectFailure,
+            (ErrorKind::Closed, _) => RetryOn::Reset,
+            (ErrorKind::Timeout, _) => RetryOn::PerTryTimeout,
+            _ => return None,
+        };
+        let worth = match retry {
+            Some(retry) => retry.on_failure(why),
+            None => matches!(why, RetryOn::RefusedStream | RetryOn::ConnectFailure),
+        };
+        if !worth || *touched {
+            return None;
+        }
+        if self.going.backend.is_none() {
+            // There is one place only: it is tried once more at most, as what did not listen just now seldom does.
+            let once = error.kind() != ErrorKind::Connect || course.retries == 0;
+            return (once && self.going.desk.budget.spend()).then(|| (endpoint.clone(), true));
+        }
+        self.elsewhere(Verdict::Failure, course)
+            .map(|endpoint| (endpoint, false))
+    }
+
+    /// Another endpoint of the cluster, after a try of which there is `verdict` to say.
+    fn elsewhere(self, verdict: Verdict, course: &mut Course) -> Option<Arc<Endpoint>> {
+        let backend = self.going.backend.as_ref()?;
+        if course.retries >= self.going.options.retry.max || !self.going.desk.budget.spend() {
+            return None;
+        }
+        course.finish(verdict, None);
+        let mut want = Want::default().retry(&course.tried);
+        if let Some(key) = self.going.key {
+            want = want.key(key);
+        }
+        let pick = backend.balancer.pick(&want).ok()?;
+        let endpoint = backend.endpoint(&pick).ok()?;
+        course.pick = Some(pick);
+        course.upstream = Some(endpoint.clone());
+        Some(endpoint)
+    }
+
+    /// One try.
+    async fn attempt(
+        self,
         errand: &mut Errand,
         between: Between<'_>,
-        link: Arc<Link>,
-        client: &'a Client,
-    ) -> Call<'a> {
+        fresh: bool,
+        reply: &mut Reply,
+        course: &mut Course,
+    ) -> Result<Arrived, Failure> {
+        let connect = self.connect(between, errand, fresh, course);
+        let connection = Attended::by(self.client, connect).await?;
+        let reused = connection.is_reused();
+        course.reused = reused;
+        let mut lease = None;
+        let mut call = match connection {
+            Connection::Http1(link, leased) => {
+                lease = Some(leased);
+                self.over_http1(errand, between, link)
+            }
+            Connection::Http2(ticket) => {
+                let sent = self.over_http2(errand, between, ticket);
+                Attended::by(self.client, sent).await?
+            }
+        };
+        let answered = self.converse(&mut call, reply).await;
+        self.client.alarm().clear();
+        let touched = call.touched();
+        let (wire, upload) = call.into_parts();
+        match answered {
+            Ok(answer) => Ok(Arrived {
+                answer,
+                wire,
+                lease,
+                upload,
+            }),
+            Err(error) => {
+                errand.take_back_from(wire);
+                Err(Failure {
+                    error,
+                    touched,
+                    reused,
+                })
+            }
+        }
+    }
+
+    fn over_http1(self, errand: &mut Errand, between: Between<'_>, link: Arc<Link>) -> Call<'a> {
+        let options = &self.going.options;
         let head = errand.write(between);
         let upload = (!errand.framing.is_empty()).then(|| {
             let mut copy = Out::take();
             copy.extend_from_slice(&head);
             let body = errand.body.take();
             let pump = Pump::new(link.clone(), Side::Up, copy, body, errand.framing);
-            Box::new(pump.low_water(self.options.low_water)) as Box<dyn Outgoing>
+            Box::new(pump.low_water(options.low_water)) as Box<dyn Outgoing>
         });
         let wire = h1::client::Wire::new(link, errand.method, head, upload.is_some());
-        Call::new(Wire::Http1(wire), upload, client.alarm(), &self.options)
+        Call::new(Wire::Http1(wire), upload, self.client.alarm(), options)
     }
 
-    async fn over_http2<'a>(
-        &'a self,
+    async fn over_http2(
+        self,
         errand: &mut Errand,
         between: Between<'_>,
         ticket: Ticket,
-        client: &'a Client,
     ) -> Result<Call<'a>> {
         let request = errand.request(between)?;
         let tunnels = errand.upgrade.is_some();
@@ -224,46 +375,49 @@ impl Forwarder {
         }
         let wire = h2::client::Wire::new(response, tunnel, ticket);
         let wire = Wire::Http2(Box::new(wire));
-        Ok(Call::new(wire, upload, client.alarm(), &self.options))
+        let options = &self.going.options;
+        Ok(Call::new(wire, upload, self.client.alarm(), options))
     }
 
     /// A connection that is open, or a new one.
     async fn connect(
-        &self,
+        self,
         between: Between<'_>,
         errand: &Errand,
-        course: &mut Course,
+        fresh: bool,
+        course: &Course,
     ) -> Result<Connection> {
         let endpoint = between.endpoint;
+        let options = &self.going.options;
         let ticket = loop {
             if endpoint.speaks() == Speaks::Http1 {
-                if let Some((link, lease)) = endpoint.take() {
+                if !fresh && let Some((link, lease)) = endpoint.take() {
                     return Ok(Connection::Http1(link, lease));
                 }
-                let (stream, http2) = self.open(between, course).await?;
-                if !http2 {
-                    return Ok(Connection::Http1(stream.into_parts().0, endpoint.lease()));
+                let opened = self.open(between, course).await?;
+                if !opened.http2 {
+                    return Ok(opened.lease(endpoint));
                 }
                 // It has learned something since.
                 let opening = endpoint.sessions.opening();
-                break opening.greet(stream, &self.options).await?;
+                break opening.greet(opened.stream, opened.place, options).await?;
             }
-            match endpoint.sessions.place(&self.options.http2) {
+            match endpoint.sessions.place(&options.http2) {
                 Some(Place::Ticket(ticket)) => break ticket,
                 Some(Place::Open(opening)) => {
-                    let (stream, http2) = self.open(between, course).await?;
-                    if !http2 {
-                        return Ok(Connection::Http1(stream.into_parts().0, endpoint.lease()));
+                    let opened = self.open(between, course).await?;
+                    if !opened.http2 {
+                        return Ok(opened.lease(endpoint));
                     }
-                    break opening.greet(stream, &self.options).await?;
+                    break opening.greet(opened.stream, opened.place, options).await?;
                 }
                 // Others are about to find out what it speaks, or have taken all the room there is.
                 None => {
                     clock::within(
-                        self.options.timeouts.first_byte,
+                        options.timeouts.first_byte,
                         Side::Up,
                         "waiting for room on an HTTP/2 connection",
-                        endpoint.sessions.room(&self.options.http2),
+                        endpoint.sessions.room(&options.http2),
                     )
                     .await?;
                 }
@@ -277,54 +431,48 @@ impl Forwarder {
         Ok(Connection::Http2(ticket))
     }
 
-    /// A new connection, and whether it speaks HTTP/2.
-    async fn open(&self, between: Between<'_>, course: &mut Course) -> Result<(StreamIo, bool)> {
+    /// A new connection.
+    async fn open(self, between: Between<'_>, course: &Course) -> Result<Opened> {
         let endpoint = between.endpoint;
+        let way = endpoint.way();
+        let _pending = match &self.going.backend {
+            Some(backend) => Some(backend.balancer.pending()?),
+            None => None,
+        };
+        let place = course.pick.as_ref().map(Pick::connection).transpose()?;
         loop {
-            match endpoint
-                .way()
-                .offramp
-                .open(&endpoint.target, between.client)
-                .await
-            {
+            match way.offramp.open(&endpoint.target, between.client).await {
                 Ok(Far {
                     carrier: Carrier::Stream(stream),
+                    facts,
                     ..
                 }) => {
-                    let http2 = match endpoint.way().protocol {
-                        Protocol::Auto => false,
+                    let agreed = facts.tls.get().and_then(|tls| tls.alpn.as_deref());
+                    let http2 = match way.protocol {
+                        Protocol::Auto => agreed == Some(b"h2"),
                         protocol => protocol == Protocol::Http2,
                     };
                     endpoint.found(http2);
-                    return Ok((stream, http2));
+                    return Ok(Opened {
+                        stream,
+                        http2,
+                        place,
+                    });
                 }
                 Ok(_) => {
                     return Err(Error::local(ErrorKind::Unsupported).context("HTTP needs a stream"));
                 }
                 // An idle connection's descriptor serves better here.
-                Err(error) if error.kind() == ErrorKind::Overloaded && self.pool.evict() => {}
-                Err(error)
-                    if error.retryable() == Retry::Safe
-                        && error.kind() == ErrorKind::Connect
-                        && course.retries < self.options.retry.max.min(1)
-                        && self.budget.spend() =>
-                {
-                    course.retries += 1;
-                }
+                Err(error) if error.kind() == ErrorKind::Overloaded && self.going.desk.evict() => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
     /// Sends and listens until the final head.
-    async fn converse(
-        &self,
-        call: &mut Call<'_>,
-        reply: &mut Reply,
-        client: &Client,
-    ) -> Result<Answer> {
+    async fn converse(self, call: &mut Call<'_>, reply: &mut Reply) -> Result<Answer> {
         loop {
-            let answer = call.answer(client).await?;
+            let answer = call.answer(self.client).await?;
             match answer.status() {
                 101 | 200.. => return Ok(answer),
                 100 => {
@@ -338,20 +486,42 @@ impl Forwarder {
             }
         }
     }
+}
 
-    /// Makes a response of a final head, and ties the connection's fate to its body.
-    fn accept(
-        &self,
-        answer: Answer,
-        wire: Wire,
-        lease: Option<Lease>,
-        upload: Option<Box<dyn Outgoing>>,
-        errand: &Errand,
-    ) -> Result<Called> {
+/// A connection that has just been opened.
+struct Opened {
+    stream: StreamIo,
+    http2: bool,
+    place: Option<cluster::Connection>,
+}
+
+impl Opened {
+    fn lease(self, endpoint: &Arc<Endpoint>) -> Connection {
+        Connection::Http1(self.stream.into_parts().0, endpoint.lease(self.place))
+    }
+}
+
+/// A final head, and what the rest of the response comes from.
+struct Arrived {
+    answer: Answer,
+    wire: Wire,
+    lease: Option<Lease>,
+    upload: Option<Box<dyn Outgoing>>,
+}
+
+impl Arrived {
+    /// Makes a response of it, and ties the connection's fate to its body.
+    fn accept(self, options: &HttpOptions, errand: &Errand) -> Result<Called> {
+        let Self {
+            answer,
+            wire,
+            lease,
+            upload,
+        } = self;
         match (answer, wire, lease) {
             (Answer::Http1 { buffer, index }, Wire::Http1(wire), Some(lease)) => {
                 let link = wire.into_parts().0;
-                self.accept_http1((buffer, index), link, lease, upload, errand)
+                accept_http1((buffer, index), link, (lease, upload), options, errand)
             }
             (Answer::Http2(response), Wire::Http2(wire), _) => {
                 accept_http2(*response, *wire, upload, errand)
@@ -359,53 +529,50 @@ impl Forwarder {
             _ => Err(Error::local(ErrorKind::Internal).context("an answer from another wire")),
         }
     }
+}
 
-    fn accept_http1(
-        &self,
-        (mut buffer, index): (Buffer, Spared<Box<ResponseIndex>>),
-        link: Arc<Link>,
-        mut lease: Lease,
-        upload: Option<Box<dyn Outgoing>>,
-        errand: &Errand,
-    ) -> Result<Called> {
-        if index.status == 101 {
-            // Only a protocol that was offered can be changed to (RFC 9110 section 7.8).
-            let Some(protocol) = errand.upgrade.clone().filter(|_| index.upgrade) else {
-                return Err(
-                    Error::up(ErrorKind::Malformed).context("an upgrade that nobody asked for")
-                );
-            };
-            let mut stream = StreamIo::from_link(link);
-            stream.unread(&buffer.filled()[index.head_len..]);
-            buffer.truncate(index.head_len);
-            let head = Res::raw(buffer, index, Body::empty());
-            return Ok(Called::Switched(head, protocol, stream));
-        }
-        lease.keep_alive = index.keep_alive;
-        lease.upload = upload;
-        let rest = Rest::from(index.framing);
-        let body = if matches!(rest, Rest::Done) {
-            // Bytes behind a response that has no body are nobody's.
-            if buffer.len() == index.head_len {
-                lease.come_home(Source {
-                    link,
-                    ahead: None,
-                    rest,
-                });
-            }
-            buffer.truncate(index.head_len);
-            Body::empty()
-        } else {
-            let source = Source {
+fn accept_http1(
+    (mut buffer, index): (Buffer, Spared<Box<ResponseIndex>>),
+    link: Arc<Link>,
+    (mut lease, upload): (Lease, Option<Box<dyn Outgoing>>),
+    options: &HttpOptions,
+    errand: &Errand,
+) -> Result<Called> {
+    if index.status == 101 {
+        // Only a protocol that was offered can be changed to (RFC 9110 section 7.8).
+        let Some(protocol) = errand.upgrade.clone().filter(|_| index.upgrade) else {
+            return Err(Error::up(ErrorKind::Malformed).context("an upgrade that nobody asked for"));
+        };
+        let mut stream = StreamIo::from_link(link);
+        stream.unread(&buffer.filled()[index.head_len..]);
+        buffer.truncate(index.head_len);
+        let head = Res::raw(buffer, index, Body::empty());
+        return Ok(Called::Switched(head, protocol, stream));
+    }
+    lease.keep_alive = index.keep_alive;
+    lease.upload = upload;
+    let rest = Rest::from(index.framing);
+    let body = if matches!(rest, Rest::Done) {
+        // Bytes behind a response that has no body are nobody's.
+        if buffer.len() == index.head_len {
+            lease.come_home(Source {
                 link,
                 ahead: None,
                 rest,
-            };
-            let home = Home::Upstream(lease);
-            Body::incoming(Incoming::new(source, home, self.options.chunk.clone()))
+            });
+        }
+        buffer.truncate(index.head_len);
+        Body::empty()
+    } else {
+        let source = Source {
+            link,
+            ahead: None,
+            rest,
         };
-        Ok(Called::Response(Res::raw(buffer, index, body)))
-    }
+        let home = Home::Upstream(lease);
+        Body::incoming(Incoming::new(source, home, options.chunk.clone()))
+    };
+    Ok(Called::Response(Res::raw(buffer, index, body)))
 }
 
 fn accept_http2(
@@ -448,7 +615,7 @@ fn accept_http2(
 }
 
 /// Keeps retries a small share of requests. One worker's own: loads and stores suffice.
-struct Budget {
+pub(crate) struct Budget {
     /// In hundredths of a retry.
     tokens: AtomicU64,
     earned: u64,
@@ -461,7 +628,7 @@ impl Budget {
     /// Ten seconds' worth may be saved up.
     const SECONDS: u64 = 10;
 
-    fn new(options: &HttpOptions) -> Self {
+    pub(crate) fn new(options: &HttpOptions) -> Self {
         let per_second = u64::from(options.retry.budget_min) * 100;
         Self {
             tokens: AtomicU64::new(per_second * Self::SECONDS),

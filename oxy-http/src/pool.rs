@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use oxy_core::cluster::Connection;
 use oxy_core::offramp::AnyOfframp;
 use oxy_core::{Link, Result, Side, Target};
 
@@ -30,6 +31,8 @@ struct Shared {
     idle: AtomicUsize,
     /// How often the pool has been swept: its clock.
     sweeps: AtomicU64,
+    /// Whether nobody takes connections from it any more.
+    closed: AtomicBool,
     /// After how many sweeps an idle connection is too old.
     max_sweeps: u64,
 }
@@ -112,6 +115,7 @@ pub(crate) struct Endpoint {
 struct Idle {
     link: Arc<Link>,
     requests: u64,
+    place: Option<Connection>,
     /// [`Shared::sweeps`] when it became idle.
     since: u64,
 }
@@ -128,7 +132,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Pool {
     /// A pool with a task that sweeps it for as long as it lives. Needs a tokio runtime.
-    pub(crate) fn new(options: PoolOptions, way: Way) -> Arc<Self> {
+    pub(crate) fn new(mut options: PoolOptions, way: Way) -> Arc<Self> {
+        if way.offramp.is_per_client() {
+            // Its connections say whom they are for: the next client's request must not go by one.
+            options.max_requests = 1;
+        }
         let every = SWEEP.min(options.idle / 4).max(Duration::from_millis(10));
         let pool = Arc::new(Self {
             endpoints: Mutex::default(),
@@ -138,6 +146,7 @@ impl Pool {
                 way,
                 idle: AtomicUsize::new(0),
                 sweeps: AtomicU64::new(0),
+                closed: AtomicBool::new(false),
             }),
         });
         tokio::spawn(sweep(Arc::downgrade(&pool), every));
@@ -182,6 +191,17 @@ impl Pool {
     }
 }
 
+impl Drop for Pool {
+    /// A connection has its place at an endpoint of a cluster, and that has what is kept of its connections: they would keep
+    /// each other.
+    fn drop(&mut self) {
+        self.shared.closed.store(true, Relaxed);
+        for endpoint in lock(&self.endpoints).values() {
+            lock(&endpoint.idle).clear();
+        }
+    }
+}
+
 async fn sweep(pool: Weak<Pool>, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
@@ -198,17 +218,12 @@ impl Shared {
 
 impl Endpoint {
     fn new(target: Target, shared: Arc<Shared>) -> Self {
-        let default = if shared.way.secure { 443 } else { 80 };
-        let authority = match &target {
-            Target::Tcp { host, port } if *port == default => host_text(host),
-            Target::Tcp { host, port } => format!("{}:{port}", host_text(host)),
-            _ => "localhost".into(),
-        };
+        let authority = authority(&target, shared.way.secure);
         Self {
             target,
             authority: authority.into_bytes().into(),
             idle: Mutex::default(),
-            sessions: Sessions::new(),
+            sessions: Sessions::new(shared.way.offramp.is_per_client()),
             speaks: AtomicU8::new(Speaks::at_first(&shared.way) as u8),
             shared,
         }
@@ -245,25 +260,27 @@ impl Endpoint {
         while let Some(idle) = list.pop() {
             self.shared.idle.fetch_sub(1, Relaxed);
             if self.shared.is_fresh(&idle) && idle.link.is_quiet() {
-                return Some((idle.link, Lease::new(self, idle.requests + 1, true)));
+                let lease = Lease::new(self, idle.requests + 1, true, idle.place);
+                return Some((idle.link, lease));
             }
         }
         None
     }
 
-    /// What gives a new connection to the pool.
-    pub(crate) fn lease(self: &Arc<Self>) -> Lease {
-        Lease::new(self, 1, false)
+    /// What gives a new connection to the pool; `place` is its place among the cluster's connections.
+    pub(crate) fn lease(self: &Arc<Self>, place: Option<Connection>) -> Lease {
+        Lease::new(self, 1, false, place)
     }
 
-    fn put(&self, link: Arc<Link>, requests: u64) {
+    fn put(&self, link: Arc<Link>, requests: u64, place: Option<Connection>) {
         let Shared {
             options,
             idle,
             sweeps,
+            closed,
             ..
         } = &*self.shared;
-        if options.max_requests != 0 && requests >= options.max_requests {
+        if closed.load(Relaxed) || options.max_requests != 0 && requests >= options.max_requests {
             return;
         }
         let mut list = lock(&self.idle);
@@ -272,6 +289,7 @@ impl Endpoint {
             list.push(Idle {
                 link,
                 requests,
+                place,
                 since: sweeps.load(Relaxed),
             });
         }
@@ -286,6 +304,16 @@ impl Endpoint {
         if list.is_empty() {
             list.shrink_to_fit();
         }
+    }
+}
+
+/// `target` as a Host field has it.
+pub(crate) fn authority(target: &Target, secure: bool) -> String {
+    let default = if secure { 443 } else { 80 };
+    match target {
+        Target::Tcp { host, port } if *port == default => host_text(host),
+        Target::Tcp { host, port } => format!("{}:{port}", host_text(host)),
+        _ => "localhost".into(),
     }
 }
 
@@ -306,6 +334,7 @@ impl fmt::Debug for Endpoint {
 pub(crate) struct Lease {
     endpoint: Arc<Endpoint>,
     requests: u64,
+    place: Option<Connection>,
     /// Whether the connection came from the pool.
     pub(crate) reused: bool,
     /// Whether the origin lets the connection live.
@@ -315,10 +344,16 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    fn new(endpoint: &Arc<Endpoint>, requests: u64, reused: bool) -> Self {
+    fn new(
+        endpoint: &Arc<Endpoint>,
+        requests: u64,
+        reused: bool,
+        place: Option<Connection>,
+    ) -> Self {
         Self {
             endpoint: endpoint.clone(),
             requests,
+            place,
             reused,
             keep_alive: false,
             upload: None,
@@ -346,7 +381,7 @@ impl Lease {
         let clean =
             matches!(source.rest, Rest::Done) && source.ahead.is_none() && self.upload.is_none();
         if clean && self.keep_alive {
-            self.endpoint.put(source.link, self.requests);
+            self.endpoint.put(source.link, self.requests, self.place);
         }
     }
 }
@@ -391,7 +426,7 @@ mod tests {
         let (_pool, endpoint) = pool(2);
         let ends: Vec<_> = (0..3).map(|_| StreamIo::pair(64)).collect();
         for (near, _) in &ends {
-            give_back(endpoint.lease(), near.link().clone(), Rest::Done);
+            give_back(endpoint.lease(None), near.link().clone(), Rest::Done);
         }
         // The third found no room.
         let (link, lease) = endpoint.take().unwrap();
@@ -405,17 +440,17 @@ mod tests {
     async fn what_is_closed_unclean_or_talks_is_not_used_again() {
         let (_pool, endpoint) = pool(8);
         let (near, far) = StreamIo::pair(64);
-        give_back(endpoint.lease(), near.link().clone(), Rest::Done);
+        give_back(endpoint.lease(None), near.link().clone(), Rest::Done);
         drop(far);
         assert!(endpoint.take().is_none(), "closed");
 
         let (near, mut far) = StreamIo::pair(64);
-        give_back(endpoint.lease(), near.link().clone(), Rest::Done);
+        give_back(endpoint.lease(None), near.link().clone(), Rest::Done);
         far.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
         assert!(endpoint.take().is_none(), "says something unasked");
 
         let (near, _far) = StreamIo::pair(64);
-        give_back(endpoint.lease(), near.link().clone(), Rest::Length(1));
+        give_back(endpoint.lease(None), near.link().clone(), Rest::Length(1));
         assert!(endpoint.take().is_none(), "not read to the end");
     }
 
@@ -423,7 +458,7 @@ mod tests {
     async fn what_has_been_idle_for_long_is_closed() {
         let (pool, endpoint) = pool(8);
         let (near, far) = StreamIo::pair(64);
-        give_back(endpoint.lease(), near.into_parts().0, Rest::Done);
+        give_back(endpoint.lease(None), near.into_parts().0, Rest::Done);
         tokio::time::sleep(PoolOptions::default().idle / 2).await;
         assert!(far.link().is_quiet());
         tokio::time::sleep(PoolOptions::default().idle).await;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -18,7 +19,7 @@ use super::plan::{Level, Plan};
 use super::rng::{Rng, scale};
 use super::spec::BalanceSpec;
 use super::want::Want;
-use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::error::{Error, ErrorKind, Result, Retry, Side};
 
 /// Picks endpoints of a cluster for one worker, which has its own turns, chance and counts. Clones are the same one.
 ///
@@ -27,6 +28,8 @@ use crate::error::{Error, ErrorKind, Result, Retry};
 #[derive(Clone)]
 pub struct Balancer(Arc<Inner>);
 
+/// On cache lines of its own (two, as processors fetch pairs), as each pick writes here.
+#[repr(align(128))]
 struct Inner {
     desk: Arc<Desk>,
     state: Mutex<State>,
@@ -37,19 +40,25 @@ struct Inner {
 pub(super) struct Desk {
     pub(super) cluster: Arc<Cluster>,
     worker: usize,
-    /// Requests of this worker under way.
-    pub(super) active: AtomicU32,
-    /// Retries among them.
+    /// Retries of this worker under way.
     pub(super) retries: AtomicU32,
 }
 
-/// An endpoint as one worker sees it.
+/// An endpoint as one worker sees it. On cache lines of its own, as each pick counts a reference to it.
+#[repr(align(128))]
 pub(super) struct Seat {
+    pub(super) entry: Arc<Entry>,
+    /// The entry's, which is looked at most.
+    pub(super) tally: Arc<Tally>,
+    /// Whatever the caller wants to find again with the endpoint, such as a pool of connections.
+    pub(super) kept: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+/// A worker's line in an endpoint's books. Apart from the seat, as connections refer to it that the seat may keep.
+pub(super) struct Entry {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) tally: Arc<Tally>,
     pub(super) desk: Arc<Desk>,
-    /// Whatever the caller wants to find again with the endpoint, such as a pool of connections.
-    pub(super) kept: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 struct State {
@@ -70,6 +79,9 @@ struct Tools {
     scratch: Vec<usize>,
 }
 
+/// How long a request waits for the first answer of DNS.
+const READY: Duration = Duration::from_secs(5);
+
 impl Balancer {
     pub(super) fn new(cluster: Arc<Cluster>, worker: usize) -> Self {
         Self::with_rng(cluster, worker, Rng::new())
@@ -80,7 +92,6 @@ impl Balancer {
         let desk = Arc::new(Desk {
             cluster,
             worker,
-            active: AtomicU32::new(0),
             retries: AtomicU32::new(0),
         });
         let mut tools = Tools {
@@ -117,8 +128,25 @@ impl Balancer {
         }
         let (member, stuck) = tools.choose(plan, want).ok_or_else(nobody)?;
         let seat = tools.seats.get(member).ok_or_else(nobody)?.clone();
-        let budget = &plan.spec.retry_budget;
-        Pick::new(seat, stuck, want.is_retry, budget)
+        let retries = want.is_retry.then(|| tools.allowed_retries(plan));
+        Pick::new(seat, stuck, retries)
+    }
+
+    /// [`Balancer::pick`], which waits for the first answer of DNS where there is nobody yet: at most 5 seconds, as a start
+    /// should take no longer, and where nobody tends the cluster there never is one. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// As [`Balancer::pick`].
+    pub async fn pick_when_ready(&self, want: &Want<'_>) -> Result<Pick> {
+        match self.pick(want) {
+            Err(error) if error.side() == Side::Up => {
+                let ready = Box::pin(self.cluster().ready());
+                _ = tokio::time::timeout(READY, ready).await;
+                self.pick(want)
+            }
+            picked => picked,
+        }
     }
 
     /// A place for a request that waits for a connection, held until it is dropped.
@@ -152,10 +180,8 @@ fn nobody() -> Error {
 }
 
 impl Desk {
-    /// A place in the retry budget, as this worker sees it.
-    pub(super) fn enter_retry(&self, percent: u32, min: u32) -> Result<()> {
-        let active = u64::from(self.active.load(Relaxed));
-        let allowed = (active * u64::from(percent) / 100).max(min.into());
+    /// A place among the retries of this worker, of which so many are allowed.
+    pub(super) fn enter_retry(&self, allowed: u64) -> Result<()> {
         if u64::from(self.retries.load(Relaxed)) >= allowed {
             return Err(full("the retry budget is exhausted"));
         }
@@ -166,16 +192,20 @@ impl Desk {
 
 impl Seat {
     fn new(endpoint: Arc<Endpoint>, desk: Arc<Desk>) -> Self {
+        let tally = endpoint.condition.enlist();
         Self {
-            tally: endpoint.condition.enlist(),
-            endpoint,
-            desk,
+            tally: tally.clone(),
+            entry: Arc::new(Entry {
+                endpoint,
+                tally,
+                desk,
+            }),
             kept: OnceLock::new(),
         }
     }
 }
 
-impl Drop for Seat {
+impl Drop for Entry {
     fn drop(&mut self) {
         self.endpoint.condition.retire(&self.tally);
     }
@@ -183,7 +213,7 @@ impl Drop for Seat {
 
 impl fmt::Debug for Seat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Seat({})", self.endpoint.target())
+        write!(f, "Seat({})", self.entry.endpoint.target())
     }
 }
 
@@ -193,7 +223,7 @@ impl Tools {
         let mut old: HashMap<_, _> = self
             .seats
             .drain(..)
-            .map(|seat| (Arc::as_ptr(&seat.endpoint), seat))
+            .map(|seat| (Arc::as_ptr(&seat.entry.endpoint), seat))
             .collect();
         self.seats = plan
             .members
@@ -222,6 +252,14 @@ impl Tools {
         }
     }
 
+    /// How many retries the budget allows at this moment. Counted when it is asked for, as retries are rare.
+    fn allowed_retries(&self, plan: &Plan) -> u64 {
+        let budget = &plan.spec.retry_budget;
+        let in_flight = self.seats.iter().map(|seat| seat.tally.in_flight());
+        let active: u64 = in_flight.map(u64::from).sum();
+        (active * u64::from(budget.percent) / 100).max(budget.min_concurrency.into())
+    }
+
     /// The member for a request, and what became of its wish for a certain one.
     fn choose(&mut self, plan: &Plan, want: &Want<'_>) -> Option<(usize, Stuck)> {
         let mut stuck = Stuck::Free;
@@ -242,7 +280,7 @@ impl Tools {
                 .find_map(|other| self.choose_in(plan, other, want))
                 .or_else(|| {
                     self.choose_in(
-                        &plan,
+                        plan,
                         level,
                         &Want {
                             avoid: &[],

@@ -3,8 +3,8 @@
 //! A [`Cluster`] is made of a [`ClusterSpec`] and shared by all workers: it knows the endpoints, where DNS says they are, and
 //! how each fares. Each worker picks through a [`Balancer`] of its own, which has its own turns and counts, and looks at
 //! what is shared only when something has changed. A [`Pick`] stands for one request; how that went is said with
-//! [`Pick::finish`], and an endpoint that fails too often is left alone for a while. [`Cluster::tend`] runs in the background
-//! once for each process: it asks DNS and checks the endpoints' health.
+//! [`Pick::finish`], and an endpoint that fails too often is left alone for a while. [`Cluster::tend`] runs in the
+//! background: it asks DNS and checks the endpoints' health.
 //!
 //! Nothing here knows what is sent: a flow of bytes, a datagram session and an HTTP request are all the same.
 //!
@@ -40,14 +40,20 @@
 mod balance;
 mod balancer;
 mod breaker;
+mod discover;
 mod endpoint;
+mod health;
+mod open;
 mod outlier;
 mod pick;
 mod plan;
 mod report;
 mod rng;
 mod spec;
+mod tend;
 mod want;
+#[cfg(feature = "settings")]
+mod written;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -60,14 +66,18 @@ use tokio::time::Instant;
 pub use self::balance::{AnyBalance, Balance, Candidate, Candidates};
 pub use self::balancer::Balancer;
 pub use self::endpoint::{Cause, Endpoint, EndpointId, NoEndpointId, Totals};
+pub use self::health::{AnyProbe, ConnectProbe, Probe};
 pub use self::pick::{Connection, Pending, Pick, Stuck, Verdict};
-pub use self::report::{ClusterReport, EndpointReport, Health, LevelReport, Usage};
+pub use self::report::{ClusterReport, EndpointReport, Health, LevelReport, SourceReport, Usage};
 pub use self::rng::hash_key;
 pub use self::spec::{
     Address, Addresses, BalanceSpec, BreakerOptions, ClusterSpec, DnsOptions, EndpointSpec,
     FailoverOptions, HealthCheck, OutlierOptions, RetryBudget, SlowStart, TableOptions,
 };
+pub use self::tend::Tending;
 pub use self::want::Want;
+
+pub(crate) use self::open::open;
 
 use self::breaker::Breaker;
 use self::endpoint::Condition;
@@ -86,15 +96,26 @@ pub struct Cluster {
     shared: Mutex<Shared>,
     /// Told whenever the list of endpoints or the settings are others.
     changed: watch::Sender<u64>,
+    /// Held by the one who tends it.
+    tended: tokio::sync::Mutex<()>,
 }
 
 struct Shared {
     spec: Arc<ClusterSpec>,
-    /// What DNS has last said of the names in the settings.
-    found: HashMap<Address, Vec<Found>>,
+    /// What DNS has last said of the names in the settings; they are here once they have been asked for.
+    found: HashMap<Address, Discovered>,
     /// All endpoints, in the order of their priorities.
     roster: Vec<Listed>,
     plan: Arc<Plan>,
+}
+
+/// What DNS has said of a name.
+#[derive(Debug, Default)]
+struct Discovered {
+    /// The last good answer.
+    found: Vec<Found>,
+    /// Why there was no later one.
+    error: Option<String>,
 }
 
 /// An endpoint that DNS has named.
@@ -136,6 +157,7 @@ impl Cluster {
             breaker,
             shared: Mutex::new(shared),
             changed: watch::Sender::new(0),
+            tended: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -178,18 +200,74 @@ impl Cluster {
         Ok(())
     }
 
-    /// Takes over what DNS says of a name in the settings.
-    fn discovered(&self, address: &Address, found: Vec<Found>) {
-        let mut is_news = false;
-        self.change(|shared, now| {
-            let is_listed = (shared.spec.endpoints.iter()).any(|it| it.address == *address);
-            is_news = is_listed && shared.found.get(address) != Some(&found);
-            if is_news {
-                shared.found.insert(address.clone(), found);
-                shared.relist(now);
+    /// Waits until DNS has been asked once for each name in the settings, whatever it said.
+    ///
+    /// [`Cluster::tend`] has to run meanwhile. Cancel safe.
+    pub async fn ready(&self) {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.borrow_and_update();
+            let names = self.names();
+            if names
+                .iter()
+                .all(|name| self.shared().found.contains_key(name))
+            {
+                return;
             }
-        });
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The settings in force.
+    pub fn spec(&self) -> Arc<ClusterSpec> {
+        self.shared().spec.clone()
+    }
+
+    /// All endpoints, in the order of their priorities.
+    pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        let shared = self.shared();
+        let all = shared.roster.iter();
+        all.map(|listed| listed.endpoint.clone()).collect()
+    }
+
+    /// The names in the settings that DNS is asked for.
+    fn names(&self) -> Vec<Address> {
+        let spec = self.spec();
+        let all = spec.endpoints.iter().map(|it| &it.address);
+        all.filter(|address| !matches!(address, Address::Target(_)))
+            .cloned()
+            .collect()
+    }
+
+    /// Takes over what DNS says of a name in the settings. After an error what was known is kept.
+    fn discovered(&self, address: &Address, answer: Result<Vec<Found>>) {
+        let mut shared = self.shared();
+        if !shared
+            .spec
+            .endpoints
+            .iter()
+            .any(|it| it.address == *address)
+        {
+            return;
+        }
+        let is_first = !shared.found.contains_key(address);
+        let known = shared.found.entry(address.clone()).or_default();
+        let mut is_news = is_first;
+        match answer {
+            Ok(found) => {
+                known.error = None;
+                is_news |= known.found != found;
+                known.found = found;
+            }
+            Err(error) => known.error = Some(format!("{error:?}")),
+        }
         if is_news {
+            let now = Instant::now();
+            shared.relist(now);
+            self.publish(&mut shared, now);
+            drop(shared);
             self.changed.send_modify(|version| *version += 1);
         }
     }
@@ -252,7 +330,7 @@ impl Shared {
                     .found
                     .get(address)
                     .into_iter()
-                    .flatten()
+                    .flat_map(|known| &known.found)
                     .map(|it| {
                         (
                             it.target.clone(),

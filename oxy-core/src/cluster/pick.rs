@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::balancer::{Desk, Seat};
+use super::balancer::{Desk, Entry, Seat};
 use super::endpoint::{Cause, Endpoint, EndpointId};
-use super::spec::RetryBudget;
 use crate::Result;
 use crate::target::Target;
 
-/// The endpoint that was picked for a request, which counts as under way until this is finished or dropped.
+/// The endpoint that was picked for a request, which counts as under way until this is finished or dropped. Dropped without a
+/// word, it says nothing about its endpoint.
 pub struct Pick {
     seat: Arc<Seat>,
     stuck: Stuck,
@@ -45,24 +45,20 @@ pub enum Verdict {
 }
 
 impl Pick {
-    pub(super) fn new(
-        seat: Arc<Seat>,
-        stuck: Stuck,
-        is_retry: bool,
-        budget: &RetryBudget,
-    ) -> Result<Self> {
-        let desk = &seat.desk;
+    /// Called under the worker's lock. `retries` is how many may be under way, if it is one.
+    pub(super) fn new(seat: Arc<Seat>, stuck: Stuck, retries: Option<u64>) -> Result<Self> {
+        let desk = &seat.entry.desk;
         let breaker = &desk.cluster.breaker;
         let mut counted = [
             breaker.requests.enter("the limit of requests is reached")?,
             false,
         ];
-        if is_retry {
+        if let Some(allowed) = retries {
             let retry = breaker
                 .retries
                 .enter("the limit of retries is reached")
                 .and_then(|counted| {
-                    let entered = desk.enter_retry(budget.percent, budget.min_concurrency);
+                    let entered = desk.enter_retry(allowed);
                     if entered.is_err() && counted {
                         breaker.retries.give_back();
                     }
@@ -78,29 +74,28 @@ impl Pick {
                 }
             }
         }
-        desk.active.fetch_add(1, Relaxed);
         seat.tally.begin();
         Ok(Self {
             seat,
             stuck,
-            is_retry,
+            is_retry: retries.is_some(),
             counted,
         })
     }
 
     /// The endpoint.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.seat.endpoint
+        &self.seat.entry.endpoint
     }
 
     /// Where the endpoint is.
     pub fn target(&self) -> &Target {
-        self.seat.endpoint.target()
+        self.seat.entry.endpoint.target()
     }
 
     /// What the endpoint goes by in sticky sessions.
     pub fn id(&self) -> EndpointId {
-        self.seat.endpoint.id()
+        self.seat.entry.endpoint.id()
     }
 
     /// What became of the wish for a certain endpoint.
@@ -117,7 +112,7 @@ impl Pick {
         let kept = self
             .seat
             .kept
-            .get_or_init(|| Box::new(make(&self.seat.endpoint)));
+            .get_or_init(|| Box::new(make(&self.seat.entry.endpoint)));
         kept.downcast_ref()
     }
 
@@ -128,11 +123,11 @@ impl Pick {
     /// [`Overloaded`](crate::ErrorKind::Overloaded) on side `Local` when there are as many connections to the cluster or the
     /// endpoint as may be.
     pub fn connection(&self) -> Result<Connection> {
-        let breaker = &self.seat.desk.cluster.breaker;
+        let breaker = &self.seat.entry.desk.cluster.breaker;
         let all = breaker
             .connections
             .enter("the limit of connections is reached")?;
-        let own = &self.seat.endpoint.condition.connections;
+        let own = &self.seat.entry.endpoint.condition.connections;
         let own = own.enter("the limit of connections to an endpoint is reached");
         if own.is_err() && all {
             breaker.connections.give_back();
@@ -140,19 +135,27 @@ impl Pick {
         let counted = [all, own?];
         self.seat.tally.connections.fetch_add(1, Relaxed);
         Ok(Connection {
-            seat: self.seat.clone(),
+            entry: self.seat.entry.clone(),
             counted,
         })
     }
 
-    /// Says how it went. `latency` is how long the answer, or for flows the connection, took, if there was one.
-    pub fn finish(self, verdict: Verdict, latency: Option<Duration>) {
-        let Seat {
+    /// Says how it went, and that it is over. `latency` is how long the answer took, if there was one.
+    pub fn finish(mut self, verdict: Verdict, latency: Option<Duration>) {
+        self.note(verdict, latency);
+    }
+
+    /// Says how it goes so far, once: a connection has opened, or the head of an answer is here. It stays under way until it
+    /// is dropped, but one that goes well no longer counts as a retry. `latency` is how long that took.
+    pub fn note(&mut self, verdict: Verdict, latency: Option<Duration>) {
+        if verdict == Verdict::Success {
+            self.leave_retries();
+        }
+        let Entry {
             endpoint,
             tally,
             desk,
-            ..
-        } = &*self.seat;
+        } = &*self.seat.entry;
         if let Some(latency) = latency {
             tally.took(latency);
         }
@@ -177,21 +180,25 @@ impl Pick {
     }
 }
 
-impl Drop for Pick {
-    fn drop(&mut self) {
-        let desk = &self.seat.desk;
-        let breaker = &desk.cluster.breaker;
-        self.seat.tally.end();
-        desk.active.fetch_sub(1, Relaxed);
-        if self.is_retry {
+impl Pick {
+    /// Gives back its place among the retries, if it has one.
+    fn leave_retries(&mut self) {
+        let desk = &self.seat.entry.desk;
+        if std::mem::take(&mut self.is_retry) {
             desk.retries.fetch_sub(1, Relaxed);
         }
-        let [request, retry] = self.counted;
-        if request {
-            breaker.requests.give_back();
+        if std::mem::take(&mut self.counted[1]) {
+            desk.cluster.breaker.retries.give_back();
         }
-        if retry {
-            breaker.retries.give_back();
+    }
+}
+
+impl Drop for Pick {
+    fn drop(&mut self) {
+        self.leave_retries();
+        self.seat.tally.end();
+        if self.counted[0] {
+            self.seat.entry.desk.cluster.breaker.requests.give_back();
         }
     }
 }
@@ -204,33 +211,33 @@ impl fmt::Debug for Pick {
 
 /// A connection to an endpoint, which counts as open until this is dropped.
 pub struct Connection {
-    seat: Arc<Seat>,
+    entry: Arc<Entry>,
     counted: [bool; 2],
 }
 
 impl Connection {
     /// The endpoint that it goes to.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.seat.endpoint
+        &self.entry.endpoint
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.seat.tally.connections.fetch_sub(1, Relaxed);
+        self.entry.tally.connections.fetch_sub(1, Relaxed);
         let [all, own] = self.counted;
         if all {
-            self.seat.desk.cluster.breaker.connections.give_back();
+            self.entry.desk.cluster.breaker.connections.give_back();
         }
         if own {
-            self.seat.endpoint.condition.connections.give_back();
+            self.entry.endpoint.condition.connections.give_back();
         }
     }
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Connection({})", self.seat.endpoint.target())
+        write!(f, "Connection({})", self.entry.endpoint.target())
     }
 }
 

@@ -10,6 +10,7 @@ use super::Cluster;
 use super::breaker::Gauge;
 use super::endpoint::{Cause, EndpointId, Totals};
 use super::plan::{Level, Member};
+use super::spec::Address;
 use crate::target::{HostName, Target};
 
 /// How a cluster is at a moment.
@@ -22,6 +23,8 @@ pub struct ClusterReport {
     pub endpoints: Vec<EndpointReport>,
     /// Its priorities, in their order.
     pub levels: Vec<LevelReport>,
+    /// The names that DNS is asked for.
+    pub sources: Vec<SourceReport>,
     /// Connections, where they are limited.
     pub connections: Option<Usage>,
     /// Requests that wait for a connection, where they are limited.
@@ -73,6 +76,18 @@ pub enum Health {
     Unhealthy,
 }
 
+/// What DNS said of a name.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SourceReport {
+    /// The name, as it is in the settings.
+    pub address: Address,
+    /// How many endpoints it stands for. `None` when it has not been asked for yet.
+    pub endpoints: Option<usize>,
+    /// Why it could not be resolved the last time, if so. Its endpoints are those of the time before.
+    pub error: Option<String>,
+}
+
 /// How a priority is at a moment.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -122,11 +137,28 @@ impl Cluster {
                     panic: level.panic,
                 })
                 .collect(),
+            sources: self.sources(),
             connections: Usage::of(&self.breaker.connections),
             pending: Usage::of(&self.breaker.pending),
             requests: Usage::of(&self.breaker.requests),
             retries: Usage::of(&self.breaker.retries),
         }
+    }
+}
+
+impl Cluster {
+    fn sources(&self) -> Vec<SourceReport> {
+        let names = self.names();
+        let shared = self.shared();
+        let about = |address: Address| {
+            let known = shared.found.get(&address);
+            SourceReport {
+                endpoints: known.map(|known| known.found.len()),
+                error: known.and_then(|known| known.error.clone()),
+                address,
+            }
+        };
+        names.into_iter().map(about).collect()
     }
 }
 

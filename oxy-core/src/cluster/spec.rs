@@ -57,6 +57,13 @@ impl ClusterSpec {
         }
     }
 
+    /// Whether something in it has to be done in the background.
+    pub(super) fn needs_tending(&self) -> bool {
+        let rates = self.outlier.failure_percent > 0 || self.outlier.deviation_thousandths > 0;
+        let is_name = |endpoint: &EndpointSpec| !matches!(endpoint.address, Address::Target(_));
+        rates || self.health.is_some() || self.endpoints.iter().any(is_name)
+    }
+
     /// Whether a cluster can be made of it.
     pub(super) fn check(&self) -> Result<()> {
         let wrong = |what| Err(Error::local(ErrorKind::Malformed).context(what));
@@ -78,8 +85,8 @@ impl ClusterSpec {
         if !(1..=10_000).contains(&self.tables.ring_points) {
             return wrong("an endpoint has 1 to 10000 points on a hash ring");
         }
-        if self.failover.overprovision_percent < 100 {
-            return wrong("a cluster is overprovisioned by at least 100 percent");
+        if !(100..=10_000).contains(&self.failover.overprovision_percent) {
+            return wrong("a cluster is overprovisioned by 100 to 10000 percent");
         }
         if let Some(health) = &self.health
             && (health.interval.is_zero() || health.timeout.is_zero())
@@ -98,11 +105,7 @@ impl ClusterSpec {
 /// In settings it is an address, or a map with more about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-#[cfg_attr(
-    feature = "settings",
-    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
-    serde(from = "Written")
-)]
+#[cfg_attr(feature = "settings", derive(serde::Serialize))]
 pub struct EndpointSpec {
     /// Where it is: `host:port`, `udp://host:port`, `unix:/path`, `dns://name:port` or `srv://name`.
     pub address: Address,
@@ -156,58 +159,6 @@ impl EndpointSpec {
 impl<A: Into<Address>> From<A> for EndpointSpec {
     fn from(address: A) -> Self {
         Self::new(address)
-    }
-}
-
-/// How an endpoint is written in settings.
-#[cfg(feature = "settings")]
-#[derive(serde::Deserialize, schemars::JsonSchema)]
-#[serde(
-    untagged,
-    expecting = "an endpoint is an address, or a map of `address`, `weight`, `priority` and `labels`"
-)]
-enum Written {
-    /// An address alone.
-    Address(Address),
-    /// An address with more about it.
-    Full(Full),
-}
-
-#[cfg(feature = "settings")]
-#[derive(serde::Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Full {
-    /// Where it is: `host:port`, `udp://host:port`, `unix:/path`, `dns://name:port` or `srv://name`.
-    address: Address,
-    /// Its share of the work, relative to the others' of its priority; 0 gives it none but for what sticks to it
-    /// already. At most 65535. Default: 1, which gives all the same.
-    #[serde(default = "one")]
-    weight: u32,
-    /// 0 is used first; higher ones take over what those before them cannot carry. At most 127. Default: 0.
-    #[serde(default)]
-    priority: u32,
-    /// What is known of it besides: for reports, hooks, and balancing of one's own. Default: nothing.
-    #[serde(default)]
-    labels: BTreeMap<String, String>,
-}
-
-#[cfg(feature = "settings")]
-fn one() -> u32 {
-    1
-}
-
-#[cfg(feature = "settings")]
-impl From<Written> for EndpointSpec {
-    fn from(written: Written) -> Self {
-        match written {
-            Written::Address(address) => Self::new(address),
-            Written::Full(full) => Self {
-                address: full.address,
-                weight: full.weight,
-                priority: full.priority,
-                labels: full.labels,
-            },
-        }
     }
 }
 
@@ -400,7 +351,8 @@ pub struct HealthCheck {
     /// Time from the end of a check to the beginning of the next one of the same endpoint. Default: 5 s.
     #[cfg_attr(feature = "settings", serde(with = "crate::settings::Span"))]
     pub interval: Duration,
-    /// By how many percent of itself the interval varies at random, so that checks do not come in waves. Default: 10.
+    /// Up to how many percent of itself an interval is longer, by chance, so that checks do not come in waves. At most
+    /// 100. Default: 10.
     pub jitter_percent: u32,
     /// A check that takes longer has failed. Default: 2 s.
     #[cfg_attr(feature = "settings", serde(with = "crate::settings::Span"))]
@@ -530,7 +482,7 @@ pub struct FailoverOptions {
     /// carry the load anyway. 0 never does; when none is healthy, requests are refused. Default: 50.
     pub panic_percent: u32,
     /// A priority is given up to its healthy percentage times this percentage of the work, and the next one what is left.
-    /// At least 100. Default: 140: a priority carries all as long as 72 percent of it is healthy.
+    /// From 100 to 10000. Default: 140: a priority carries all as long as 72 percent of it is healthy.
     pub overprovision_percent: u32,
 }
 

@@ -4,7 +4,15 @@ use std::collections::BTreeMap;
 
 use super::*;
 
+mod ejection;
+mod failover;
+mod finding;
+mod limits;
 mod picking;
+mod probing;
+mod scenario;
+#[cfg(feature = "settings")]
+mod written;
 
 fn target(n: u8) -> Target {
     Target::tcp([10, 0, 0, n], 80)
@@ -38,4 +46,29 @@ fn count(balancer: &Balancer, count: usize) -> BTreeMap<u8, usize> {
         pick.finish(Verdict::Success, None);
     }
     had
+}
+
+/// Has the health checks of endpoint `n` fail, or succeed again.
+fn set_ill(cluster: &Cluster, n: u8, is_ill: bool) {
+    cluster.change(|shared, _| condition(shared, n).set_fails_checks(is_ill));
+}
+
+fn condition(shared: &Shared, n: u8) -> Arc<Condition> {
+    let mut all = shared.roster.iter().map(|listed| &listed.endpoint);
+    let found = all.find(|endpoint| *endpoint.target() == target(n));
+    found.unwrap().condition.clone()
+}
+
+/// What is told of endpoint `n`.
+fn report(cluster: &Cluster, n: u8) -> EndpointReport {
+    let all = cluster.report().endpoints;
+    all.into_iter().find(|it| it.target == target(n)).unwrap()
+}
+
+/// Picks until it is endpoint `n`, and has it go so.
+fn finish_one(balancer: &Balancer, n: u8, verdict: Verdict) {
+    let pick = (0..1000)
+        .map(|_| balancer.pick(&Want::default()).unwrap())
+        .find(|pick| number(pick) == n);
+    pick.unwrap().finish(verdict, None);
 }

@@ -20,15 +20,25 @@ pub trait Offramp: Send + Sync + 'static {
     /// Opens the far side towards `target` on behalf of the flow `of`. Errors are on side `Up` and retryable as long as
     /// nothing was sent. Cancel safe: what was half open is closed.
     fn open(&self, target: &Target, of: &FlowInfo) -> impl Future<Output = Result<Far>> + Send;
+
+    /// Whether what is opened says whom it is for, so that it must not be used again for another flow: no pool may keep it.
+    fn is_per_client(&self) -> bool {
+        false
+    }
 }
 
 trait Erased: Send + Sync {
     fn open<'a>(&'a self, target: &'a Target, of: &'a FlowInfo) -> BoxFuture<'a, Result<Far>>;
+    fn is_per_client(&self) -> bool;
 }
 
 impl<T: Offramp> Erased for T {
     fn open<'a>(&'a self, target: &'a Target, of: &'a FlowInfo) -> BoxFuture<'a, Result<Far>> {
         Box::pin(Offramp::open(self, target, of))
+    }
+
+    fn is_per_client(&self) -> bool {
+        Offramp::is_per_client(self)
     }
 }
 
@@ -45,6 +55,11 @@ impl AnyOfframp {
     /// See [`Offramp::open`].
     pub fn open<'a>(&'a self, target: &'a Target, of: &'a FlowInfo) -> BoxFuture<'a, Result<Far>> {
         self.0.open(target, of)
+    }
+
+    /// See [`Offramp::is_per_client`].
+    pub fn is_per_client(&self) -> bool {
+        self.0.is_per_client()
     }
 }
 

@@ -12,8 +12,7 @@ use std::str::FromStr;
 
 pub(crate) use site::Places;
 pub use site::{Kept, Site};
-pub(crate) use stream::StreamBind;
-pub use stream::{StreamOnramp, StreamOptions};
+pub use stream::{StreamBind, StreamOnramp, StreamOptions};
 pub(crate) use udp::UdpBind;
 pub use udp::{UdpOnramp, UdpOptions};
 

@@ -60,10 +60,17 @@ impl Default for StreamOptions {
 }
 
 /// A TCP address or Unix path to listen on, with options.
-#[derive(Debug)]
-pub(crate) struct StreamBind {
-    pub(crate) address: ListenAddr,
-    pub(crate) options: StreamOptions,
+#[derive(Clone, Debug)]
+pub struct StreamBind {
+    address: ListenAddr,
+    options: StreamOptions,
+}
+
+impl StreamBind {
+    /// Listens on `address`, which is none of UDP's.
+    pub fn new(address: ListenAddr, options: StreamOptions) -> Self {
+        Self { address, options }
+    }
 }
 
 impl Bind for StreamBind {
@@ -118,7 +125,11 @@ impl StreamBind {
                     (0..workers).map(|_| socket.try_clone()).collect();
                 (self.address.clone(), sockets?, Some(Arc::new(file)))
             }
-            ListenAddr::Tcp(address) | ListenAddr::Udp(address) => {
+            ListenAddr::Udp(_) => {
+                let what = "a stream listener cannot have an address of UDP";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+            }
+            ListenAddr::Tcp(address) => {
                 let first = tcp(*address, &self.options)?;
                 // Where port 0 was asked for, all workers share the one that the first was given.
                 let address = first.local_addr()?.as_socket().unwrap_or(*address);

@@ -10,7 +10,7 @@ mod system;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -160,6 +160,37 @@ pub struct Found {
     pub ttl: Option<Duration>,
 }
 
+/// Where a service is to be had: an SRV record (RFC 2782).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Those with the least are used first.
+    pub priority: u16,
+    /// Its share among those of the same priority.
+    pub weight: u16,
+    /// The machine.
+    pub host: HostName,
+    /// The port there.
+    pub port: u16,
+}
+
+/// What a [`Lookup`] found of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundServices {
+    /// Where it is to be had. Nowhere is an answer, too.
+    pub services: Vec<Service>,
+    /// How long this holds; the resolver clamps it. `None` where the source does not say.
+    pub ttl: Option<Duration>,
+}
+
+/// Where a service is to be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Services {
+    /// In the order of the answer. Never empty.
+    pub services: Vec<Service>,
+    /// When it should be asked again.
+    pub expires: Instant,
+}
+
 /// A source of addresses, such as DNS. It is asked by a [`Resolver`], which keeps the answers and sees to it that
 /// no name is asked for twice at a time.
 pub trait Lookup: Send + Sync + 'static {
@@ -173,6 +204,18 @@ pub trait Lookup: Send + Sync + 'static {
     /// there is no such name is an answer (see [`Found::addrs`]).
     fn lookup(&self, name: &HostName, family: Family)
     -> impl Future<Output = Result<Found>> + Send;
+
+    /// Where the service `name` (such as `_http._tcp.example.com`) is to be had.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lookup::lookup`]; [`ErrorKind::Unsupported`] where the source knows addresses only, as by default.
+    fn services(&self, name: &HostName) -> impl Future<Output = Result<FoundServices>> + Send {
+        let _ = name;
+        ready(Err(Error::local(ErrorKind::Unsupported)
+            .context("this resolver knows no SRV records")
+            .retry(Retry::Safe)))
+    }
 }
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -180,11 +223,16 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// The twin of [`Lookup`] that can be a trait object: a lookup asks the network, so a box is nothing to it.
 trait DynLookup: Send + Sync {
     fn lookup<'a>(&'a self, name: &'a HostName, family: Family) -> BoxFuture<'a, Result<Found>>;
+    fn services<'a>(&'a self, name: &'a HostName) -> BoxFuture<'a, Result<FoundServices>>;
 }
 
 impl<L: Lookup> DynLookup for L {
     fn lookup<'a>(&'a self, name: &'a HostName, family: Family) -> BoxFuture<'a, Result<Found>> {
         Box::pin(Lookup::lookup(self, name, family))
+    }
+
+    fn services<'a>(&'a self, name: &'a HostName) -> BoxFuture<'a, Result<FoundServices>> {
+        Box::pin(Lookup::services(self, name))
     }
 }
 
@@ -308,6 +356,34 @@ impl Resolver {
             }]));
         }
         inner.cache.get(name, family, &inner.source).await
+    }
+
+    /// Where the service `name` (such as `_http._tcp.example.com`) is to be had.
+    ///
+    /// The answer is not kept: a service is asked for by the one who spreads work over it, and not for each connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`Resolver::resolve`]; [`ErrorKind::Dns`] also when the service is nowhere to be had.
+    pub async fn services(&self, name: &HostName) -> Result<Services> {
+        let options = &self.0.options;
+        let asked = tokio::time::timeout(options.deadline, self.0.source.services(name));
+        let found = asked.await.map_err(|_| {
+            Error::up(ErrorKind::Timeout)
+                .context("resolving a service")
+                .retry(Retry::Safe)
+        })??;
+        if found.services.is_empty() {
+            return Err(Error::up(ErrorKind::Dns)
+                .context("the service is nowhere to be had")
+                .retry(Retry::Safe));
+        }
+        // `clamp` panics when the bounds are the wrong way round.
+        let (min, max) = (options.min_ttl, options.max_ttl.max(options.min_ttl));
+        Ok(Services {
+            services: found.services,
+            expires: Instant::now() + found.ttl.unwrap_or_default().clamp(min, max),
+        })
     }
 
     /// An answer that is as good at any time.

@@ -9,9 +9,9 @@ use hickory_resolver::config::{
 };
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::rr::{Name, RecordType};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
-use super::{Family, Found, Lookup, ResolveOptions};
+use super::{Family, Found, FoundServices, Lookup, ResolveOptions, Service};
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::target::HostName;
 
@@ -62,30 +62,58 @@ fn unusable(error: NetError) -> Error {
 
 impl Lookup for Dns {
     async fn lookup(&self, name: &HostName, family: Family) -> Result<Found> {
-        let mut name =
-            Name::from_ascii(name.as_str()).map_err(|error| failure("encoding the name", error))?;
-        name.set_fqdn(!self.search);
         let kind = match family {
             Family::V4 => RecordType::A,
             Family::V6 => RecordType::AAAA,
         };
+        let (records, ttl) = self.ask(name, kind).await?;
+        let addrs = records.iter().filter_map(|record| record.data.ip_addr());
+        Ok(Found {
+            addrs: addrs.collect(),
+            ttl,
+        })
+    }
+
+    async fn services(&self, name: &HostName) -> Result<FoundServices> {
+        let (records, ttl) = self.ask(name, RecordType::SRV).await?;
+        let services = records.iter().filter_map(|record| match &record.data {
+            // The root as the target says that there is no such service (RFC 2782); it is no host name either.
+            RData::SRV(srv) => Some(Service {
+                priority: srv.priority,
+                weight: srv.weight,
+                host: srv.target.to_ascii().parse().ok()?,
+                port: srv.port,
+            }),
+            _ => None,
+        });
+        Ok(FoundServices {
+            services: services.collect(),
+            ttl,
+        })
+    }
+}
+
+impl Dns {
+    /// The records of an answer, and how long it holds. None is an answer, too.
+    async fn ask(
+        &self,
+        name: &HostName,
+        kind: RecordType,
+    ) -> Result<(Vec<Record>, Option<Duration>)> {
+        let mut name =
+            Name::from_ascii(name.as_str()).map_err(|error| failure("encoding the name", error))?;
+        name.set_fqdn(!self.search);
         match self.resolver.lookup(name, kind).await {
             Ok(lookup) => {
                 // The least of the chain: what a CNAME points to holds no longer than the CNAME itself.
                 let ttl = lookup.answers().iter().map(|record| record.ttl).min();
-                let addrs = lookup
-                    .answers()
-                    .iter()
-                    .filter_map(|record| record.data.ip_addr());
-                Ok(Found {
-                    addrs: addrs.collect(),
-                    ttl: ttl.map(|ttl| Duration::from_secs(ttl.into())),
-                })
+                let ttl = ttl.map(|ttl| Duration::from_secs(ttl.into()));
+                Ok((lookup.answers().to_vec(), ttl))
             }
-            Err(NetError::Dns(DnsError::NoRecordsFound(none))) => Ok(Found {
-                addrs: Vec::new(),
-                ttl: none.negative_ttl.map(|ttl| Duration::from_secs(ttl.into())),
-            }),
+            Err(NetError::Dns(DnsError::NoRecordsFound(none))) => {
+                let ttl = none.negative_ttl;
+                Ok((Vec::new(), ttl.map(|ttl| Duration::from_secs(ttl.into()))))
+            }
             Err(NetError::Timeout) => Err(Error::up(ErrorKind::Timeout)
                 .context("waiting for a DNS server")
                 .retry(Retry::Safe)),
@@ -147,7 +175,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers one query after the other: A for "good.test.", nothing with an SOA for all else.
+    /// Answers one query after the other: A and SRV for "good.test.", nothing with an SOA for all else.
     async fn serve(socket: UdpSocket) {
         let mut buf = [0; 512];
         while let Ok((len, peer)) = socket.recv_from(&mut buf).await {
@@ -155,11 +183,24 @@ mod tests {
             let end = 12 + query[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
             let is_good = query[12..].starts_with(b"\x04good\x04test\0\0\x01");
             let mut reply = query[..2].to_vec();
-            let (answers, authorities) = if is_good { (1, 0) } else { (0, 1) };
+            let is_srv = query[12..].starts_with(b"\x04good\x04test\0\0\x21");
+            let (answers, authorities) = match (is_good, is_srv) {
+                (false, false) => (0, 1),
+                (is_good, _) => (if is_good { 1 } else { 2 }, 0),
+            };
             reply.extend([0x81, 0x80, 0, 1, 0, answers, 0, authorities, 0, 0]);
             reply.extend(&query[12..end]);
             if is_good {
                 reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 77, 0, 4, 192, 0, 2, 1]);
+            } else if is_srv {
+                reply.extend([
+                    0xc0, 12, 0, 33, 0, 1, 0, 0, 0, 66, 0, 14, 0, 1, 0, 2, 31, 144,
+                ]);
+                reply.extend(b"\x01a\x04test\0");
+                // The root: no such service.
+                reply.extend([
+                    0xc0, 12, 0, 33, 0, 1, 0, 0, 0, 55, 0, 7, 0, 1, 0, 2, 31, 144, 0,
+                ]);
             } else {
                 // SOA of "test.": a TTL of 300, a minimum of 9, of which the less counts.
                 reply.extend([0xc0, 17, 0, 6, 0, 1, 0, 0, 1, 44, 0, 22, 0, 0]);
@@ -193,6 +234,22 @@ mod tests {
                 ttl: Some(Duration::from_secs(9))
             }
         );
+        let found = dns.services(&name).await.unwrap();
+        let service = Service {
+            priority: 1,
+            weight: 2,
+            host: "a.test".parse().unwrap(),
+            port: 8080,
+        };
+        assert_eq!(
+            found,
+            FoundServices {
+                services: vec![service],
+                ttl: Some(Duration::from_secs(55))
+            }
+        );
+        let found = dns.services(&"none.test".parse().unwrap()).await.unwrap();
+        assert_eq!(found.services, []);
         server.abort();
     }
 }

@@ -50,6 +50,8 @@ pub(crate) enum Home {
     Client(Arc<Slot>),
     /// To the pool, if it is clean.
     Upstream(Lease),
+    /// Nowhere: an origin was asked once, and the connection is closed.
+    Nowhere,
 }
 
 /// Where a client's connection finds its read half again, and how much has been read of the body meanwhile.
@@ -117,7 +119,7 @@ impl Incoming {
     pub(crate) fn new(source: Source, home: Home, limits: ChunkLimits) -> Self {
         let side = match &home {
             Home::Client(_) => Side::Down,
-            Home::Upstream(_) => Side::Up,
+            Home::Upstream(_) | Home::Nowhere => Side::Up,
         };
         Self {
             source: Some(source),
@@ -132,10 +134,13 @@ impl Incoming {
 
     /// At most `max` bytes of payload; 0 is no bound.
     pub(crate) fn at_most(mut self, max: u64) -> Self {
-        if max > 0 {
-            self.allowance = max;
-        }
+        self.allow(max);
         self
+    }
+
+    /// At most `max` more bytes of payload; 0 is no bound.
+    pub(crate) fn allow(&mut self, max: u64) {
+        self.allowance = if max > 0 { max } else { u64::MAX };
     }
 
     /// The client waits for 100 (Continue) (RFC 9110 section 10.1.1).
@@ -354,7 +359,7 @@ impl Incoming {
         match self.home.take() {
             Some(Home::Client(slot)) => slot.put(source),
             Some(Home::Upstream(lease)) => lease.come_home(source),
-            None => {}
+            Some(Home::Nowhere) | None => {}
         }
     }
 }

@@ -49,7 +49,7 @@ pub(crate) fn reason(error: &Error) -> Reason {
     match (error.kind(), error.side()) {
         (ErrorKind::Malformed, Side::Down) => Reason::PROTOCOL_ERROR,
         (ErrorKind::Overloaded | ErrorKind::Draining, _) => Reason::REFUSED_STREAM,
-        (ErrorKind::Timeout, Side::Down) => Reason::CANCEL,
+        (ErrorKind::Timeout | ErrorKind::Closed, Side::Down) => Reason::CANCEL,
         _ => Reason::INTERNAL_ERROR,
     }
 }

@@ -62,10 +62,13 @@ impl Incoming {
 
     /// At most `max` bytes of payload; 0 is no bound.
     pub(crate) fn at_most(mut self, max: u64) -> Self {
-        if max > 0 {
-            self.allowance = max;
-        }
+        self.allow(max);
         self
+    }
+
+    /// At most `max` more bytes of payload; 0 is no bound.
+    pub(crate) fn allow(&mut self, max: u64) {
+        self.allowance = if max > 0 { max } else { u64::MAX };
     }
 
     pub(crate) fn is_done(&self) -> bool {

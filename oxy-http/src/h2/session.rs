@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use ::h2::client::SendRequest;
 use ::h2::{Ping, PingPong};
 use oxy_core::clock::Alarm;
-use oxy_core::{Error, ErrorKind, Result, Side, StreamIo};
+use oxy_core::{Error, ErrorKind, Result, Side, StreamIo, cluster};
 use tokio::sync::Notify;
 
 use super::fault::{fault, judged};
@@ -26,6 +26,8 @@ pub(crate) struct Sessions {
     list: Mutex<List>,
     /// Told when there may be room for one more exchange.
     room: Notify,
+    /// Whether each exchange has a connection of its own.
+    exclusive: bool,
 }
 
 #[derive(Debug, Default)]
@@ -69,10 +71,12 @@ pub(crate) enum Place {
 pub(crate) struct Opening(Arc<Sessions>);
 
 impl Sessions {
-    pub(crate) fn new() -> Arc<Self> {
+    /// `exclusive` if connections say whom they are for, so that no other client's exchange may go by one.
+    pub(crate) fn new(exclusive: bool) -> Arc<Self> {
         Arc::new(Self {
             list: Mutex::default(),
             room: Notify::new(),
+            exclusive,
         })
     }
 
@@ -100,6 +104,9 @@ impl Sessions {
 
     /// A place, or the right to make one; none where both are taken.
     pub(crate) fn place(self: &Arc<Self>, options: &Http2Options) -> Option<Place> {
+        if self.exclusive {
+            return Some(Place::Open(self.opening()));
+        }
         let mut list = self.list();
         list.open.retain(|session| session.fit.load(Relaxed));
         let least = list
@@ -141,12 +148,18 @@ impl Sessions {
 
 impl Opening {
     /// Makes a session of a stream to the origin, with a first place on it.
-    pub(crate) async fn greet(self, stream: StreamIo, options: &HttpOptions) -> Result<Ticket> {
+    /// `place` is the connection's place among those of its cluster.
+    pub(crate) async fn greet(
+        self,
+        stream: StreamIo,
+        place: Option<cluster::Connection>,
+        options: &HttpOptions,
+    ) -> Result<Ticket> {
         let http2 = &options.http2;
         let (io, watch) = Io::new(stream, Guard::of_server(options, Instant::now()));
         let handshake = ::h2::client::Builder::new()
             .initial_window_size(http2.stream_window)
-            .initial_connection_window_size(http2.connection_window)
+            .initial_connection_window_size(window(http2))
             .max_send_buffer_size(http2.send_buffer)
             .max_header_list_size(u32::try_from(options.head.max_head).unwrap_or(u32::MAX))
             .enable_push(false)
@@ -169,11 +182,21 @@ impl Opening {
             watch,
             Arc::downgrade(&session),
             options.timeouts.body,
+            place,
         ));
         let ticket = session.ticket();
-        self.0.list().open.push(session);
+        if !self.0.exclusive {
+            self.0.list().open.push(session);
+        }
         Ok(ticket)
     }
+}
+
+/// What all streams may have together, so that those which are not read take nothing from the others.
+fn window(options: &Http2Options) -> u32 {
+    let all = options.max_streams.saturating_mul(options.stream_window);
+    // RFC 9113 section 6.9.1.
+    all.clamp(options.stream_window, i32::MAX as u32)
 }
 
 impl Drop for Opening {
@@ -269,6 +292,7 @@ async fn drive(
     watch: Arc<Watch>,
     session: Weak<Session>,
     patience: Duration,
+    _place: Option<cluster::Connection>,
 ) {
     let alarm = Alarm::new();
     let mut stalled = false;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use super::captures::Names;
 use super::edit;
@@ -120,7 +120,7 @@ impl Forward {
         let at = match &self.by {
             By::Weight => {
                 let sum = self.clusters.last().map_or(0, |(_, sum)| *sum);
-                let point = (u128::from(random) * u128::from(sum) >> 64) as u64;
+                let point = ((u128::from(random) * u128::from(sum)) >> 64) as u64;
                 self.clusters.partition_point(|(_, upto)| *upto <= point)
             }
             By::Header(name) => {
@@ -278,7 +278,6 @@ impl Respond {
                 .map_err(|_| format!("{value:?} cannot be the value of a field"))?;
             headers.insert(name, value);
         }
-        debug_assert!(!headers.contains_key(CONTENT_LENGTH));
         Ok(Self {
             status,
             headers,

@@ -41,9 +41,9 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) fn of_template(names: Vec<Option<Box<str>>>) -> Self {
+    pub(super) fn of_template(names: &[&str]) -> Self {
         Self {
-            names,
+            names: names.iter().map(|name| Some((*name).into())).collect(),
             numbered: false,
         }
     }

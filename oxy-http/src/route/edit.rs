@@ -76,15 +76,14 @@ impl Edits {
             for (field, text) in fields {
                 let name = name(field)?;
                 let read = Text::read(text, names)?;
-                let value = match read.literal() {
-                    Some(literal) => Value::Fixed(
-                        HeaderValue::from_str(literal)
-                            .map_err(|_| format!("{text:?} cannot be the value of {name}"))?,
-                    ),
-                    None => {
-                        variable += 1;
-                        Value::Text(read, variable - 1)
-                    }
+                let value = if let Some(literal) = read.literal() {
+                    let fixed = HeaderValue::from_str(literal);
+                    Value::Fixed(
+                        fixed.map_err(|_| format!("{text:?} cannot be the value of {name}"))?,
+                    )
+                } else {
+                    variable += 1;
+                    Value::Text(read, variable - 1)
                 };
                 edits.push(Edit { name, how, value });
             }

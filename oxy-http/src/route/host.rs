@@ -75,7 +75,7 @@ impl Hosts {
         }
         let key = read(below.as_bytes());
         if below.len() > name.len() {
-            let dots = key.iter().filter(|&&byte| byte == b'.').count();
+            let dots = memchr::memchr_iter(b'.', &key).count();
             self.dots |= 1_u128.checked_shl(dots as u32).ok_or(HostError::Bad)?;
         }
         match map.insert(key.into(), of) {
@@ -91,7 +91,7 @@ impl Hosts {
             if self.dots == 0 {
                 return None;
             }
-            let mut left = host.iter().filter(|&&byte| byte == b'.').count();
+            let mut left = memchr::memchr_iter(b'.', host).count();
             memchr::memchr_iter(b'.', host).find_map(|at| {
                 let wanted = left < 128 && self.dots >> left & 1 == 1;
                 left -= 1;

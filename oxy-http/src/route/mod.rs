@@ -4,7 +4,7 @@
 //! makes them fast. A request is looked at through a [`View`], so that a raw head needs no header map.
 //!
 //! ```
-//! use oxy_http::route::{Action, MatchSpec, PartsView, RedirectSpec, RouteSpec, RouteTable, VirtualHostSpec};
+//! use oxy_http::route::{Action, MatchSpec, BuiltView, RedirectSpec, RouteSpec, RouteTable, VirtualHostSpec};
 //!
 //! let host = VirtualHostSpec::new(["example.com"])
 //!     .route(RouteSpec::new("/users/{id}").to("users").replace_path("/v2/people/{id}"))
@@ -12,8 +12,7 @@
 //! let table = RouteTable::new(&[host])?;
 //!
 //! let request = http::Request::get("http://example.com/users/42?full").body(()).unwrap();
-//! let (parts, ()) = request.into_parts();
-//! let view = PartsView { parts: &parts, client: None, https: false };
+//! let view = BuiltView::new(&request, None, false);
 //! let matched = table.route(&view).unwrap();
 //! assert_eq!(matched.cluster(0).map(|name| &**name), Some("users"));
 //! assert_eq!(matched.path_and_query().as_deref(), Some("/v2/people/42?full"));
@@ -42,8 +41,9 @@
 //!
 //! # What it costs
 //!
-//! Hosts and paths are looked up by hash, prefixes and templates segment by segment; their number costs nothing. What is
-//! gone through one by one are regular expressions, and routes with the same path. Nothing is allocated but for a path
+//! Hosts and paths are looked up by hash, prefixes and templates segment by segment, where a segment that is both a literal
+//! and a `{name}` may cost both ways; how many there are costs nothing. What is gone through one by one are regular
+//! expressions, and routes with the same path. Nothing is allocated but for a path
 //! that is not in its normal form, a host that is not in small letters, and the groups of a regular expression.
 //!
 //! Counters and caches within a table are shared by whoever shares it: build one for each worker.
@@ -84,4 +84,4 @@ pub use spec::{
     RegexRewrite, RespondSpec, RewriteSpec, RouteSpec, Share, VirtualHostSpec,
 };
 pub use table::{Matched, Miss, Route, RouteTable};
-pub use view::{PartsView, RawView, View};
+pub use view::{BuiltView, RawView, View};

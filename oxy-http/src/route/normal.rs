@@ -51,6 +51,10 @@ pub(super) fn path(path: &[u8], strict: bool) -> Result<Cow<'_, [u8]>, Ambiguous
 
 /// Whether nothing is in the path that could have to be changed. Without an early end, so that the compiler looks at
 /// many bytes at once.
+#[expect(
+    clippy::needless_bitwise_bool,
+    reason = "a lazy operator is a branch for each byte"
+)]
 fn is_normal(path: &[u8]) -> bool {
     let after = path.get(1..).unwrap_or_default();
     !path.iter().zip(after).fold(false, |found, (&one, &next)| {

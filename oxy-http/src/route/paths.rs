@@ -11,12 +11,46 @@ use http::Method;
 use regex::bytes::Regex;
 
 use super::captures::Spans;
+use super::conditions::Conditions;
 use super::pattern::{Pattern, Segment};
 use super::table::Route;
 use super::view::View;
 
 /// Routes of one pattern, as they are listed.
-type Bucket = Vec<Arc<Route>>;
+type Bucket = Vec<Entry>;
+
+/// A route, with what is asked first, so that the memory of a route without conditions is not touched.
+#[derive(Debug)]
+struct Entry {
+    route: Arc<Route>,
+    takes: Takes,
+    is_unconditional: bool,
+}
+
+/// What a route takes of the paths that lead to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Takes {
+    All,
+    /// Those that have a slash.
+    Rooted,
+    /// Those that go on behind a slash; what follows is captured.
+    Rest,
+}
+
+impl Entry {
+    fn new(route: Arc<Route>) -> Self {
+        let takes = match &route.pattern {
+            Pattern::Prefix(prefix) if prefix.is_empty() => Takes::Rooted,
+            Pattern::Template { rest: true, .. } => Takes::Rest,
+            _ => Takes::All,
+        };
+        Self {
+            takes,
+            is_unconditional: route.conditions.is_empty(),
+            route,
+        }
+    }
+}
 
 /// The routes of one priority of a virtual host.
 #[derive(Debug)]
@@ -31,12 +65,46 @@ pub(super) struct Paths {
 /// Where a template or a prefix goes on.
 #[derive(Debug, Default)]
 struct Node {
-    literals: HashMap<Box<[u8]>, usize, FixedState>,
+    literals: Literals,
     name: Option<usize>,
     /// Templates that end here.
     end: Bucket,
     /// Prefixes that end here, and templates that take the rest.
     rest: Bucket,
+}
+
+/// Where it goes on by the text of a segment. Most nodes have one way to go on, and that one needs no table.
+#[derive(Debug, Default)]
+enum Literals {
+    #[default]
+    None,
+    One(Box<[u8]>, usize),
+    Many(HashMap<Box<[u8]>, usize, FixedState>),
+}
+
+impl Literals {
+    fn find(&self, segment: &[u8]) -> Option<usize> {
+        match self {
+            Self::None => None,
+            Self::One(text, next) => (**text == *segment).then_some(*next),
+            Self::Many(map) => map.get(segment).copied(),
+        }
+    }
+
+    fn insert(&mut self, segment: &[u8], next: usize) {
+        *self = match std::mem::take(self) {
+            Self::None => Self::One(segment.into(), next),
+            Self::One(text, other) => Self::Many(
+                [(text, other), (segment.into(), next)]
+                    .into_iter()
+                    .collect(),
+            ),
+            Self::Many(mut map) => {
+                map.insert(segment.into(), next);
+                Self::Many(map)
+            }
+        };
+    }
 }
 
 impl Default for Paths {
@@ -54,7 +122,7 @@ impl Paths {
     /// Adds a route; fails with the name of one that leaves nothing for it.
     pub(super) fn insert(&mut self, route: Arc<Route>) -> Result<(), String> {
         let bucket = self.bucket(&route.pattern);
-        for earlier in bucket.iter() {
+        for Entry { route: earlier, .. } in bucket.iter() {
             let conditions = &earlier.conditions;
             if earlier.pattern.covers(&route.pattern)
                 && (conditions.is_empty() || conditions.key() == route.conditions.key())
@@ -62,7 +130,7 @@ impl Paths {
                 return Err(earlier.name.to_string());
             }
         }
-        bucket.push(route);
+        bucket.push(Entry::new(route));
         Ok(())
     }
 
@@ -102,12 +170,12 @@ impl Paths {
     }
 
     fn literal(&mut self, at: usize, text: &[u8]) -> usize {
-        if let Some(next) = self.tree[at].literals.get(text) {
-            return *next;
+        if let Some(next) = self.tree[at].literals.find(text) {
+            return next;
         }
         let next = self.tree.len();
         self.tree.push(Node::default());
-        self.tree[at].literals.insert(text.into(), next);
+        self.tree[at].literals.insert(text, next);
         next
     }
 
@@ -160,10 +228,10 @@ impl Paths {
             if let Some(route) = search.among(&node.end, from) {
                 return Some(route);
             }
-        } else if !node.literals.is_empty() || node.name.is_some() {
+        } else if !matches!(node.literals, Literals::None) || node.name.is_some() {
             let end = memchr::memchr(b'/', &left[1..]).map_or(left.len(), |at| at + 1);
-            if let Some(next) = node.literals.get(&left[1..end])
-                && let Some(route) = self.descend(*next, from + end, search)
+            if let Some(next) = node.literals.find(&left[1..end])
+                && let Some(route) = self.descend(next, from + end, search)
             {
                 return Some(route);
             }
@@ -233,40 +301,31 @@ impl<'v> Search<'v> {
 
     /// The first of `bucket` whose conditions hold; what is left of the path begins at `from`.
     fn among<'t>(&mut self, bucket: &'t Bucket, from: usize) -> Option<&'t Arc<Route>> {
-        for route in bucket {
-            let takes_rest = match &route.pattern {
-                Pattern::Prefix(prefix)
-                    if prefix.is_empty() && self.path.first() != Some(&b'/') =>
-                {
-                    continue;
-                }
-                Pattern::Template { rest: true, .. } => {
-                    if self.path.len() < from + 2 || self.path[0] != b'/' {
-                        continue;
-                    }
-                    true
-                }
-                _ => false,
+        for entry in bucket {
+            let fits = match entry.takes {
+                Takes::All => true,
+                Takes::Rooted => self.path.first() == Some(&b'/'),
+                Takes::Rest => self.path.first() == Some(&b'/') && self.path.len() > from + 1,
             };
-            let conditions = &route.conditions;
-            if let Some(allowed) = &mut self.allowed {
-                if !conditions.method_holds(self.view) && conditions.rest_holds(self.view) {
-                    allowed.extend_from_slice(&conditions.methods);
-                }
+            if !fits || !(entry.is_unconditional || self.holds(&entry.route.conditions)) {
                 continue;
             }
-            if !conditions.method_holds(self.view) {
-                self.method_missed = true;
-                continue;
-            }
-            if !conditions.rest_holds(self.view) {
-                continue;
-            }
-            if takes_rest {
+            if entry.takes == Takes::Rest {
                 self.spans.push(from + 1, self.path.len());
             }
-            return Some(route);
+            return Some(&entry.route);
         }
         None
+    }
+    fn holds(&mut self, conditions: &Conditions) -> bool {
+        let is_taken = conditions.method_holds(self.view);
+        if let Some(allowed) = &mut self.allowed {
+            if !is_taken && conditions.rest_holds(self.view) {
+                allowed.extend_from_slice(&conditions.methods);
+            }
+            return false;
+        }
+        self.method_missed |= !is_taken;
+        is_taken && conditions.rest_holds(self.view)
     }
 }

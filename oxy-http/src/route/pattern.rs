@@ -83,15 +83,12 @@ impl Pattern {
             };
             // What stands for it where the text is checked for being normal.
             shape.push('x');
-            let name = match name.strip_prefix('*') {
-                Some(name) => {
-                    rest = true;
-                    name
-                }
-                None => {
-                    segments.push(Segment::Name);
-                    name
-                }
+            let name = if let Some(name) = name.strip_prefix('*') {
+                rest = true;
+                name
+            } else {
+                segments.push(Segment::Name);
+                name
             };
             let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
             if name.is_empty()
@@ -100,14 +97,10 @@ impl Pattern {
             {
                 return bad("has a name that is not made of letters, digits and _");
             }
-            if names
-                .iter()
-                .flatten()
-                .any(|known: &Box<str>| **known == *name)
-            {
+            if names.contains(&name) {
                 return bad("has a name twice");
             }
-            names.push(Some(name.into()));
+            names.push(name);
         }
         literal("template", &shape).map_err(|_| {
             format!("the template {text:?} is not in normal form, so that no path can match it")
@@ -115,7 +108,7 @@ impl Pattern {
         if names.is_empty() {
             return Ok((Self::Path(text.as_bytes().into()), Names::default()));
         }
-        let names = Names::of_template(names);
+        let names = Names::of_template(&names);
         check_names(&names)?;
         Ok((Self::Template { segments, rest }, names))
     }

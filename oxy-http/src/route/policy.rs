@@ -168,7 +168,7 @@ impl Backoff {
             .unwrap_or(u32::MAX);
         let most = self.base.saturating_mul(doubled).min(self.max);
         let micros = most.as_micros().min(u128::from(u64::MAX));
-        Duration::from_micros((micros * u128::from(random) >> 64) as u64)
+        Duration::from_micros(((micros * u128::from(random)) >> 64) as u64)
     }
 }
 

@@ -111,8 +111,13 @@ pub(super) fn expand_host(text: &Text, facts: &Facts<'_>) -> Option<String> {
         .filter(|host| is_host(host.as_bytes()))
 }
 
+/// Whether it is a host, with or without a port, and none of its labels is empty, as they are where a variable stands
+/// for nothing.
 fn is_host(text: &[u8]) -> bool {
-    crate::h1::target::authority(text).is_some_and(|authority| !authority.empty)
+    let has_gap = text.starts_with(b".")
+        || text.ends_with(b".")
+        || memchr::memmem::find(text, b"..").is_some();
+    !has_gap && crate::h1::target::authority(text).is_some_and(|authority| !authority.empty)
 }
 
 impl NewPath {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderValue, Method};
 
-use super::action::Action;
+use super::action::{Action, Forward};
 use super::captures::{Names, Spans};
 use super::conditions::Conditions;
 use super::edit::{Edits, HeaderEdits};
@@ -217,7 +217,8 @@ impl Route {
         let action = Action::read(spec, &pattern, &names)?;
         let rewrite = Rewrite::read(&spec.rewrite, &pattern, &names)?;
         let hash = HashBy::read(&spec.hash)?;
-        if !matches!(action, Action::Forward(_)) && !(rewrite.is_empty() && hash.is_empty()) {
+        let is_forwarded = matches!(action, Action::Forward(_));
+        if !is_forwarded && (!rewrite.is_empty() || !hash.is_empty()) {
             return Err("rewrite and hash are for requests that go to a cluster".into());
         }
         let retried = spec.retry.iter().flat_map(|retry| &retry.statuses);
@@ -275,7 +276,7 @@ impl Route {
             Action::Forward(forward) => Some(forward),
             _ => None,
         };
-        forward.into_iter().flat_map(|forward| forward.clusters())
+        forward.into_iter().flat_map(Forward::clusters)
     }
 }
 

@@ -361,7 +361,7 @@ fn captures() {
 
 #[test]
 fn captures_of_a_way_that_led_nowhere_are_forgotten() {
-    let table = table(&[
+    let table = self::table(&[
         ("deep", MatchSpec::template("/{a}/{b}/x")),
         ("put", MatchSpec::template("/{a}/{b}").method("PUT")),
         ("regex", MatchSpec::regex("/(.)/(.).*").method("PUT")),
@@ -370,6 +370,13 @@ fn captures_of_a_way_that_led_nowhere_are_forgotten() {
     let probe = Probe::get("h", "/1/2");
     let matched = table.route(&probe).unwrap();
     assert_eq!(matched.route.name(), "last");
+    assert_eq!(matched.capture("all"), Some(&b"1/2"[..]));
+
+    let table = self::table(&[
+        ("put", MatchSpec::template("/{a}/{b}").method("PUT")),
+        ("last", MatchSpec::template("/{*all}")),
+    ]);
+    let matched = table.route(&probe).unwrap();
     assert_eq!(matched.capture("all"), Some(&b"1/2"[..]));
 }
 
@@ -578,7 +585,7 @@ fn a_redirect_does_not_lead_to_another_site() {
             RedirectSpec::to_host("www.{host}"),
             &probe
         ),
-        "http://www./x"
+        "/x"
     );
 }
 
@@ -601,7 +608,7 @@ fn rewrites() {
         });
         route
     };
-    for (route, path, expected) in [
+    for (route, path, expected) in vec![
         (RouteSpec::new("/*"), "/a/../b", None),
         (prefix("/"), "/api", Some("/")),
         (prefix("/"), "/api?x", Some("/?x")),
@@ -923,7 +930,7 @@ fn what_routes_cannot_say() {
         among: among.iter().map(|name| (*name).to_owned()).collect(),
         otherwise: "c".into(),
     };
-    for (route, part) in [
+    for (route, part) in vec![
         (RouteSpec::new("/a").to(""), "name is empty"),
         (
             RouteSpec::new("/a").split([("a", 0), ("b", 0)]),
@@ -1057,7 +1064,7 @@ fn what_routes_cannot_say() {
                 route.hash.push(HashSpec {
                     ttl: Some(Duration::ZERO),
                     ..HashSpec::source_ip()
-                })
+                });
             }),
             "ttl",
         ),
@@ -1130,11 +1137,8 @@ fn raw_heads_and_built_ones_are_the_same() {
             client,
             https: true,
         };
-        let built = PartsView {
-            parts: &parts,
-            client,
-            https: true,
-        };
+        let request = http::Request::from_parts(parts, ());
+        let built = BuiltView::new(&request, client, true);
         for view in [&raw as &dyn View, &built] {
             let found = table.route(view).map(|matched| matched.route.name());
             assert_eq!(found, expected.clone(), "{head}");
@@ -1147,22 +1151,33 @@ fn raw_heads_and_built_ones_are_the_same() {
 #[cfg(feature = "settings")]
 #[test]
 fn specs_are_written_and_read_again() {
-    let text = r#"{
-        "hosts": "a.example",
-        "routes": [
-            { "match": "/api/*", "to": "api" },
-            { "match": { "template": "/u/{id}", "methods": "GET", "headers": [{ "name": "x", "exact": "1" }] },
-              "to": [{ "cluster": "a", "weight": 9 }, { "cluster": "b" }],
-              "timeouts": { "first_byte": "2s" }, "max_request_body": "1MiB",
-              "retry": { "max": 2, "on": ["5xx", "connect_failure"], "grpc": ["unavailable"] },
-              "hash": [{ "cookie": "oxy", "ttl": "1h" }, { "source_ip": true }] },
-            { "match": { "query": [{ "name": "q", "present": true }] },
-              "to": { "header": "x", "among": ["a"], "otherwise": "b" } },
-            { "match": "/old", "redirect": { "path": "/new", "status": 301 } },
-            { "match": "*", "respond": { "status": 404, "body": "nothing here", "headers": { "x-a": "b" } } }
-        ]
-    }"#;
-    let spec: VirtualHostSpec = serde_json::from_str(text).unwrap();
+    let text = r#"
+hosts: a.example
+routes:
+  - match: /api/*
+    to: api
+  - match:
+      template: /u/{id}
+      methods: GET
+      headers:
+        - { name: x, exact: "1" }
+    to:
+      - { cluster: a, weight: 9 }
+      - cluster: b
+    timeouts: { first_byte: 2s }
+    max_request_body: 1MiB
+    retry: { max: 2, on: [5xx, connect_failure], grpc: [unavailable] }
+    hash:
+      - { cookie: oxy, ttl: 1h }
+      - source_ip: true
+  - match: { query: [{ name: q, present: true }] }
+    to: { header: x, among: [a], otherwise: b }
+  - match: /old
+    redirect: { path: /new, status: 301 }
+  - match: "*"
+    respond: { status: 404, body: nothing here, headers: { x-a: b } }
+"#;
+    let spec: VirtualHostSpec = serde_saphyr::from_str(text).unwrap();
     let expected = VirtualHostSpec::new(["a.example"])
         .route(RouteSpec::new(MatchSpec::prefix("/api")).to("api"));
     assert_eq!(spec.routes[0], expected.routes[0]);
@@ -1175,10 +1190,8 @@ fn specs_are_written_and_read_again() {
     assert_eq!(policy.timeouts.first_byte, Some(Duration::from_secs(2)));
     assert!(policy.retry.as_ref().unwrap().on_status(500));
     let written = serde_json::to_string(&spec).unwrap();
-    assert_eq!(
-        serde_json::from_str::<VirtualHostSpec>(&written).unwrap(),
-        spec
-    );
+    let again: VirtualHostSpec = serde_saphyr::from_str(&written).unwrap();
+    assert_eq!(again, spec);
     for wrong in [
         r#"{ "routes": [{ "match": { "pth": "/a" } }] }"#,
         r#"{ "routes": [{ "match": 7 }] }"#,

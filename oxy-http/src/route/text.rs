@@ -171,10 +171,6 @@ mod tests {
     use super::super::probe::Probe;
     use super::*;
 
-    fn names(list: &[&str]) -> Names {
-        Names::of_template(list.iter().map(|name| Some((*name).into())).collect())
-    }
-
     fn written(text: &str) -> Result<String, String> {
         let mut spans = Spans::default();
         spans.push(7, 9);
@@ -187,7 +183,7 @@ mod tests {
             route: "users",
         };
         let mut out = Vec::new();
-        Text::read(text, &names(&["id"]))?.write(&facts, &mut out);
+        Text::read(text, &Names::of_template(&["id"]))?.write(&facts, &mut out);
         Ok(String::from_utf8(out).unwrap())
     }
 

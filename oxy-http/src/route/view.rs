@@ -3,8 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use http::HeaderName;
-use http::header::HOST;
+use http::header::{HOST, HeaderMap, HeaderName};
+use http::{Method, Uri};
 
 use crate::h1::index::RequestIndex;
 
@@ -91,51 +91,58 @@ impl View for RawView<'_> {
     }
 }
 
-/// A request that was built.
+/// A request in the types of the `http` crate.
 #[derive(Clone, Copy)]
-pub struct PartsView<'a> {
-    /// Its head.
-    pub parts: &'a http::request::Parts,
-    /// The client's address.
-    pub client: Option<IpAddr>,
-    /// Whether the client speaks TLS.
-    pub https: bool,
+pub struct BuiltView<'a> {
+    method: &'a Method,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+    client: Option<IpAddr>,
+    https: bool,
 }
 
-impl fmt::Debug for PartsView<'_> {
+impl<'a> BuiltView<'a> {
+    /// `request`, from the address `client`, if that is known, over TLS if `https`.
+    pub fn new<B>(request: &'a http::Request<B>, client: Option<IpAddr>, https: bool) -> Self {
+        Self {
+            method: request.method(),
+            uri: request.uri(),
+            headers: request.headers(),
+            client,
+            https,
+        }
+    }
+}
+
+impl fmt::Debug for BuiltView<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PartsView")
+        f.debug_struct("BuiltView")
             .field("client", &self.client)
             .field("https", &self.https)
             .finish_non_exhaustive()
     }
 }
 
-impl View for PartsView<'_> {
+impl View for BuiltView<'_> {
     fn method(&self) -> &[u8] {
-        self.parts.method.as_str().as_bytes()
+        self.method.as_str().as_bytes()
     }
 
     fn authority(&self) -> &[u8] {
-        match self.parts.uri.authority() {
+        match self.uri.authority() {
             Some(authority) => authority.as_str().as_bytes(),
-            None => self
-                .parts
-                .headers
-                .get(HOST)
-                .map_or(&[], |host| host.as_bytes()),
+            None => self.headers.get(HOST).map_or(&[], |host| host.as_bytes()),
         }
     }
 
     fn path(&self) -> &[u8] {
-        self.parts
-            .uri
+        self.uri
             .path_and_query()
             .map_or(&[], |path| path.as_str().as_bytes())
     }
 
     fn values<'a>(&'a self, name: &HeaderName, each: &mut dyn FnMut(&'a [u8]) -> bool) {
-        for value in self.parts.headers.get_all(name) {
+        for value in self.headers.get_all(name) {
             if !each(value.as_bytes()) {
                 return;
             }

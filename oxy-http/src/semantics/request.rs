@@ -121,6 +121,11 @@ pub struct RequestHop<'a> {
     pub close: bool,
     /// The protocol to ask for, if the caller will tunnel it (RFC 9110 section 7.8; see [`upgrade_offer`]).
     pub upgrade: Option<&'a [u8]>,
+    /// Whether the next hop is asked by its own name, whatever the policy says.
+    pub own_name: bool,
+    /// Whether the request came before the client's handshake was over, and may be somebody's replay (RFC 8470 section
+    /// 5.1).
+    pub early: bool,
 }
 
 /// What becomes of a request.
@@ -321,6 +326,9 @@ fn emit<F: Fields, S: Sink>(
     if head.te_trailers {
         sink.put(Known::Te, b"trailers");
     }
+    if hop.early && !head.fields.has(Known::EarlyData) {
+        sink.put(Known::EarlyData, b"1");
+    }
     if wire == Wire::Http1 {
         connection(head.te_trailers, hop, sink);
     }
@@ -338,7 +346,7 @@ pub(crate) fn host<'a, F: Fields>(
     // CONNECT is about its target alone (RFC 9110 section 9.3.6).
     let keeps = head.form == TargetForm::Authority
         || hop.to_proxy
-        || policy.preserve_host
+        || (policy.preserve_host && !hop.own_name)
         || hop.upstream.is_empty();
     // A request may come without a Host (HTTP/1.0), but none leaves without one.
     if keeps && !(head.authority.is_empty() && head.received == Received::Http10) {

@@ -20,7 +20,8 @@ pub(crate) fn is_size(size: u32) -> bool {
 
 /// Which of `members` each entry belongs to. Empty when none has weight.
 pub(crate) fn build(members: &[(EndpointId, u32)], size: u32) -> Vec<u32> {
-    let heaviest = members.iter().map(|(_, weight)| *weight).max().unwrap_or(0);
+    let weights = members.iter().map(|(_, weight)| u64::from(*weight));
+    let heaviest = weights.max().unwrap_or(0);
     if heaviest == 0 {
         return Vec::new();
     }
@@ -56,8 +57,8 @@ pub(crate) fn build(members: &[(EndpointId, u32)], size: u32) -> Vec<u32> {
 /// A member's way through the table.
 struct Walk {
     member: u32,
-    weight: u32,
-    credit: u32,
+    weight: u64,
+    credit: u64,
     at: u32,
     step: u32,
 }
@@ -67,7 +68,7 @@ impl Walk {
         let hash = mix(id.bits());
         Self {
             member,
-            weight,
+            weight: weight.into(),
             credit: 0,
             at: (hash % u64::from(size)) as u32,
             step: (mix(hash ^ id.bits()) % u64::from(size - 1)) as u32 + 1,
@@ -123,7 +124,9 @@ mod tests {
         let table = build(&members, 65_537);
         assert!((16_383..=16_386).contains(&count(&table, 0)));
         assert_eq!(count(&table, 2), 0);
-        members.iter_mut().for_each(|member| member.1 = 0);
+        for member in &mut members {
+            member.1 = 0;
+        }
         assert_eq!(build(&members, 251), Vec::<u32>::new());
         assert_eq!(build(&[], 251), Vec::<u32>::new());
     }

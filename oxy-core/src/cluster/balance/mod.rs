@@ -115,7 +115,7 @@ pub struct Candidate<'a> {
 impl<'a> Candidate<'a> {
     /// The endpoint.
     pub fn endpoint(&self) -> &'a Arc<Endpoint> {
-        &self.seat.endpoint
+        &self.seat.entry.endpoint
     }
 
     /// Its weight in hundredths, slow start included.
