@@ -10,8 +10,8 @@ use oxy_http::Flood;
 use support::Bench;
 use support::h2::{
     ACK, CONTINUATION, DATA, END_HEADERS, GOAWAY, H2, HEADERS, Outcome, PADDED, PING, PRIORITY,
-    PRIORITY_UPDATE, WHOLE, code, fields, frame, get, headers, integer, post, request, reset,
-    settings, window_update,
+    PRIORITY_UPDATE, WHOLE, code, fields, frame, headers, integer, post, request, reset, settings,
+    window_update,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -278,6 +278,11 @@ impl Guard {
         self.rules.block()
     }
 
+    /// Whether what has gone out ends with a frame's end.
+    pub(crate) fn is_between_frames(&self) -> bool {
+        self.outbound.is_between_frames()
+    }
+
     fn rule(&mut self, judge: impl FnOnce(&mut Rules) -> Result<(), Reason>) -> Judged {
         judge(&mut self.rules).map_err(Verdict::Violation)
     }
