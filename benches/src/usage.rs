@@ -4,23 +4,30 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Processor time of a process, its threads and its descendants, in nanoseconds.
+/// What a process, its threads and its descendants have had of the processor, in nanoseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Processor {
+    /// How long they ran.
+    pub ran_ns: u64,
+    /// How long they could have run, while something else had the core.
+    pub waited_ns: u64,
+}
+
+/// The time of a process tree.
 ///
 /// `schedstat` counts user and system time together and in nanoseconds, where
 /// `stat` has ticks of 10 ms. What the kernel does in soft interrupts on the
 /// process's own time is included, as it is in `stat`.
-pub fn cpu_ns(pid: u32) -> io::Result<u64> {
-    let mut total = 0;
+pub fn processor(pid: u32) -> io::Result<Processor> {
+    let mut total = Processor::default();
     for task in tasks(pid)? {
         // A thread may end while it is looked at.
         let Ok(text) = fs::read_to_string(task.join("schedstat")) else {
             continue;
         };
-        total += text
-            .split_whitespace()
-            .next()
-            .and_then(|ns| ns.parse::<u64>().ok())
-            .unwrap_or(0);
+        let mut numbers = text.split_whitespace().map(|ns| ns.parse().unwrap_or(0));
+        total.ran_ns += numbers.next().unwrap_or(0);
+        total.waited_ns += numbers.next().unwrap_or(0);
     }
     Ok(total)
 }

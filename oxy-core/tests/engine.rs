@@ -17,11 +17,11 @@ use oxy_core::flow::{Facts, Far};
 use oxy_core::offramp::{AnyOfframp, Offramp};
 use oxy_core::relay::RelayOptions;
 use oxy_core::{
-    BoxFuture, Carrier, Drain, Ended, Engine, Error, ErrorKind, Flow, FlowHooks, FlowInfo, Layer,
-    Means, Open, Origin, Proxy, Result, Running, Server, Side, StreamIo, Summary, Target, Terminal,
-    Verdict, Worker,
+    AnyLift, BoxFuture, Carrier, Decapsulate, Drain, Ended, Engine, Error, ErrorKind, Flow,
+    FlowHooks, FlowInfo, Layer, Means, Open, Origin, Proxy, Result, Running, Server, Side,
+    StreamIo, Summary, Target, Terminal, Verdict, Worker,
 };
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 type Decide = dyn Fn(&mut Flow) -> Result<Verdict> + Send + Sync;
 
@@ -335,6 +335,97 @@ async fn a_child_closes_before_its_parent() {
     assert_eq!(next(&ends), (Layer::Connect, failed));
     assert_eq!(next(&ends), (Layer::Tcp, Ended::Done));
     assert_eq!(engine.worker().open_flows(), 0);
+}
+
+/// Lifts a stream by taking a `+` off its front.
+struct Plus;
+
+impl Decapsulate for Plus {
+    fn layer(&self) -> Layer {
+        Layer::Tls
+    }
+
+    async fn lift(&self, mut flow: Flow) -> Result<Flow> {
+        let stream = flow.stream().unwrap();
+        if stream.read_u8().await.unwrap() != b'+' {
+            return Err(Error::down(ErrorKind::Tls));
+        }
+        Ok(Flow::child(&flow.info, Layer::Tls, flow.carrier))
+    }
+}
+
+/// Ends flows after a byte.
+struct Byte;
+
+impl Terminal<Books> for Byte {
+    fn layer(&self) -> Layer {
+        Layer::Http
+    }
+
+    fn serve(
+        self: Arc<Self>,
+        _: Engine<Books>,
+        _: Arc<Open<Books>>,
+        mut flow: Flow,
+    ) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async move {
+            match flow.stream().unwrap().read_u8().await.unwrap() {
+                b'.' => Ok(()),
+                _ => Err(Error::down(ErrorKind::Malformed)),
+            }
+        })
+    }
+}
+
+#[tokio::test]
+async fn streams_from_outside_are_lifted_once_and_end_as_what_lies_inside() {
+    let malformed = Ended::Failed(ErrorKind::Malformed, Side::Down);
+    let not_tls = Ended::Failed(ErrorKind::Tls, Side::Down);
+    for (said, ended) in [
+        (
+            b"+.",
+            &[(Layer::Tls, Ended::Done), (Layer::Tcp, Ended::Done)][..],
+        ),
+        (b"+!", &[(Layer::Tls, malformed), (Layer::Tcp, malformed)]),
+        (b"-.", &[(Layer::Tcp, not_tls)]),
+    ] {
+        let (hooks, ends) = books(|_| Ok(Verdict::Continue));
+        let engine = engine(hooks)
+            .with_lifts(vec![AnyLift::new(Plus)])
+            .with_terminals(vec![Arc::new(Byte)]);
+        let (outer, mut client) = flow();
+        client.write_all(said).await.unwrap();
+        let result = engine.enter(outer, None).await;
+        assert_eq!(result.is_ok(), ended[0].1 == Ended::Done);
+        drop(engine);
+        assert_eq!(ends.iter().collect::<Vec<_>>(), ended);
+    }
+}
+
+#[tokio::test]
+async fn a_hook_decides_what_is_lifted() {
+    // What is told by name is lifted wherever it comes from; what is not lifted is served as it is.
+    let (hooks, ends) = books(|flow| {
+        Ok(match flow.info.layer {
+            Layer::Connect => Verdict::Decapsulate(Layer::Tls),
+            Layer::Tls => Verdict::Continue,
+            _ => Verdict::Decapsulate(Layer::Http),
+        })
+    });
+    let engine = engine(hooks)
+        .with_lifts(vec![AnyLift::new(Plus)])
+        .with_terminals(vec![Arc::new(Byte)]);
+    let (outer, mut client) = flow();
+    client.write_all(b".").await.unwrap();
+    engine.enter(outer, None).await.unwrap();
+    assert_eq!(next(&ends), (Layer::Tcp, Ended::Done));
+    let (near, mut client) = StreamIo::pair(64);
+    client.write_all(b"+.").await.unwrap();
+    let tunnel = Flow::child(&flow().0.info, Layer::Connect, Carrier::Stream(near));
+    engine.enter(tunnel, None).await.unwrap();
+    assert_eq!(next(&ends), (Layer::Tls, Ended::Done));
+    assert_eq!(next(&ends), (Layer::Connect, Ended::Done));
+    assert!(ends.try_recv().is_err());
 }
 
 #[tokio::test]

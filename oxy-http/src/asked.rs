@@ -1,12 +1,16 @@
 //! What a request asked for.
 
-use http::header::{HOST, HeaderValue};
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, HOST, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Version};
 use oxy_core::{Error, ErrorKind, Result, Target};
 
+use crate::grpc;
 use crate::h1::index::TargetForm;
-use crate::message::Req;
+use crate::message::{Req, Res};
+use crate::respond;
 use crate::scratch::Out;
 
 /// What a request asked for, kept for routing and for the books once the request itself has gone its way.
@@ -19,12 +23,16 @@ pub(crate) struct Asked {
     https: bool,
     version: Version,
     is_connect: bool,
+    is_grpc: bool,
+    /// How long the client waits for a gRPC call to end, if it says so.
+    patience: Option<Duration>,
 }
 
 impl Asked {
     /// What `req` asks for, as it came in.
     pub(crate) fn of(req: &Req) -> Self {
         let mut text = Out::take();
+        let (mut is_grpc, mut patience) = (false, None);
         let asked = if let Some((index, head)) = req.head() {
             text.extend_from_slice(index.method.of(head));
             let method = text.len();
@@ -60,6 +68,11 @@ impl Asked {
             let authority = authority.map(str::as_bytes).or_else(host);
             text.extend_from_slice(authority.unwrap_or_default());
             let https = uri.scheme() == Some(&Scheme::HTTPS);
+            let field = |name| req.headers().get(name).map(HeaderValue::as_bytes);
+            if field(CONTENT_TYPE.as_str()).is_some_and(grpc::is_grpc) {
+                is_grpc = true;
+                patience = field("grpc-timeout").and_then(grpc::timeout);
+            }
             (form, https, req.version(), method, target)
         };
         let (form, https, version, method, target) = asked;
@@ -72,6 +85,8 @@ impl Asked {
             https,
             version,
             is_connect,
+            is_grpc,
+            patience,
         }
     }
 
@@ -107,6 +122,31 @@ impl Asked {
     /// The version of HTTP.
     pub(crate) fn version(&self) -> Version {
         self.version
+    }
+
+    /// Whether it is a gRPC call.
+    pub(crate) fn is_grpc(&self) -> bool {
+        self.is_grpc
+    }
+
+    /// How long the client waits for a gRPC call to end.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        self.patience
+    }
+
+    /// Whether doing it again changes nothing (RFC 9110 section 9.2.1).
+    pub(crate) fn is_safe(&self) -> bool {
+        matches!(self.method(), "GET" | "HEAD" | "OPTIONS" | "TRACE")
+    }
+
+    /// What tells the client of `error`: a gRPC client by a status of its own.
+    pub(crate) fn answer(&self, error: &Error) -> Res {
+        if !self.is_grpc() {
+            return Res::from(respond::of_error(error));
+        }
+        let code = grpc::Code::of_error(error.kind(), error.side());
+        // Nothing of what is behind it, as in any answer.
+        Res::from(grpc::error_response(code, error.name()))
     }
 
     /// Whether it is for a tunnel (RFC 9110 section 9.3.6).

@@ -24,6 +24,8 @@ pub(crate) struct Books<'a, C: Sync + 'static, H: HttpHooks<C>> {
     /// Bytes of the response's body that went out.
     pub(crate) sent: u64,
     pub(crate) course: Course,
+    /// When the exchange has to be over.
+    pub(crate) deadline: Option<tokio::time::Instant>,
     /// The first thing that went wrong; that nobody closed the books, until somebody does.
     error: Option<(ErrorKind, Side)>,
     closed: bool,
@@ -42,6 +44,7 @@ impl<'a, C: Sync + 'static, H: HttpHooks<C>> Books<'a, C, H> {
             status: 0,
             sent: 0,
             course: Course::default(),
+            deadline: None,
             error: None,
             closed: false,
         }

@@ -1,5 +1,6 @@
 //! Where a request goes: one worker's view of the plan that is in force.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,7 +21,9 @@ use crate::options::HttpOptions;
 use crate::plan::HttpPlan;
 use crate::pool::{Endpoint, Pool, Protocol, Way};
 use crate::respond;
-use crate::route::{Action, BuiltView, HeaderEdits, Matched, Miss, NewHost, RawView, Route, View};
+use crate::route::{
+    Action, BuiltView, HeaderEdits, Matched, Miss, NewHost, RawView, Route, RouteTable, View,
+};
 use crate::upstream::Backend;
 
 /// One worker's view of a listener's plans.
@@ -35,6 +38,10 @@ pub(crate) struct Dispatch {
 /// One worker's view of one plan.
 pub(crate) struct Desk {
     plan: Current<HttpPlan>,
+    options: Arc<HttpOptions>,
+    table: Option<RouteTable>,
+    /// What routes say otherwise than the options, by the address of the route.
+    policies: HashMap<usize, Arc<HttpOptions>>,
     backends: Vec<Arc<Backend>>,
     /// Connections to where hooks, or clients of a forward proxy, say.
     open: Arc<Pool>,
@@ -102,6 +109,12 @@ impl Desk {
         before: Option<&Self>,
     ) -> Self {
         let pool = &plan.options.pool;
+        let table = plan.table();
+        let routes = table.iter().flat_map(RouteTable::routes);
+        let policies = routes.filter_map(|route| {
+            let options = plan.options_of(route)?;
+            Some((address(route), Arc::new(options)))
+        });
         let known = |upstream| {
             before?
                 .backends
@@ -125,7 +138,11 @@ impl Desk {
             |before| before.open.clone(),
         );
         Self {
+            policies: policies.collect(),
             backends: backends.collect(),
+            // Each worker counts references of its own.
+            options: Arc::new((*plan.options).clone()),
+            table,
             open,
             budget: Budget::new(&plan.options),
             turn: AtomicU64::new(worker as u64 + 1),
@@ -134,7 +151,7 @@ impl Desk {
     }
 
     pub(crate) fn options(&self) -> &Arc<HttpOptions> {
-        &self.plan.options
+        &self.options
     }
 
     /// A place that a hook names.
@@ -148,7 +165,7 @@ impl Desk {
             pick: None,
             endpoint,
             route: None,
-            options: self.plan.options.clone(),
+            options: self.options.clone(),
             desk: self.clone(),
             key: None,
             upstream_host: false,
@@ -164,30 +181,27 @@ impl Desk {
         req: &mut Req,
         of: &FlowInfo,
     ) -> Result<Decision> {
-        if asked.is_connect() || self.plan.upstreams.is_empty() && self.plan.table.is_none() {
+        if asked.is_connect() || self.backends.is_empty() && self.table.is_none() {
             return self.forward(asked).map(Decision::Go);
         }
         let client = of.peer.map(|peer| peer.ip());
         let https = is_https(of);
-        let Some(table) = &self.plan.table else {
+        let Some(table) = &self.table else {
             let backend = self.backends.first().ok_or_else(no_route)?;
             let want = Wish::of(backend, req, None);
             return Ok(Decision::Go(self.pick(backend, &want, https)?));
         };
-        let routed = match req.head() {
-            Some((index, head)) => {
-                let view = RawView {
-                    index,
-                    head,
-                    client,
-                    https,
-                };
-                self.routed(table.route(&view))
-            }
-            None => {
-                let view = BuiltView::new(req, client, https);
-                self.routed(table.route(&view))
-            }
+        let routed = if let Some((index, head)) = req.head() {
+            let view = RawView {
+                index,
+                head,
+                client,
+                https,
+            };
+            self.routed(table.route(&view))
+        } else {
+            let view = BuiltView::new(req, client, https);
+            self.routed(table.route(&view))
         };
         match routed? {
             Routed::Answer(response) => Ok(Decision::Answer(response)),
@@ -253,7 +267,9 @@ impl Desk {
         let backend = self.backends.get(changes.backend).ok_or_else(no_route)?;
         let wish = Wish::of(backend, req, changes.key);
         let mut going = self.pick(backend, &wish, https)?;
-        going.options = self.plan.options_for(&changes.route).clone();
+        if let Some(options) = self.policies.get(&address(&changes.route)) {
+            going.options = options.clone();
+        }
         going.edits = changes.response;
         going.cookies.extend(changes.cookie);
         going.upstream_host = changes.host == NewHost::Upstream;
@@ -280,7 +296,7 @@ impl Desk {
             req.headers_mut().remove(header::UPGRADE);
         }
         let max = going.options.body.max_request;
-        if max != self.plan.options.body.max_request {
+        if max != self.options.body.max_request {
             req.body_only().limit(max)?;
         }
         going.route = Some(changes.route);
@@ -339,6 +355,17 @@ impl Desk {
 }
 
 impl Going {
+    /// When the exchange has to be over: by its route, or because the client does not wait for longer.
+    pub(crate) fn deadline(&self, patience: Option<Duration>) -> Option<tokio::time::Instant> {
+        let route = self
+            .route
+            .as_ref()
+            .and_then(|route| route.policy().timeouts.request);
+        let limit = route.filter(|limit| !limit.is_zero());
+        let limit = limit.into_iter().chain(patience).min()?;
+        tokio::time::Instant::now().checked_add(limit)
+    }
+
     /// Makes the changes to a response that its route asks for.
     pub(crate) fn finish(&mut self, res: &mut Res) {
         if self.edits.is_none() && self.cookies.is_empty() {
@@ -357,6 +384,10 @@ impl Going {
 /// Whether the client's connection is encrypted.
 pub(crate) fn is_https(of: &FlowInfo) -> bool {
     of.stack().any(|info| info.layer == Layer::Tls)
+}
+
+fn address(route: &Arc<Route>) -> usize {
+    Arc::as_ptr(route) as usize
 }
 
 fn no_route() -> Error {

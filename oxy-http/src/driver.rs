@@ -8,9 +8,10 @@ use http::StatusCode;
 use oxy_core::buffer::Buffer;
 use oxy_core::{
     BoxFuture, Carrier, Engine, Error, ErrorKind, Facts, Far, Flow, FlowHooks, Layer, Open, Result,
-    Side, StreamIo, Terminal,
+    Side, StreamIo, Terminal, TlsFacts,
 };
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::asked::Asked;
 use crate::attended::Attended;
@@ -257,6 +258,7 @@ impl<H> Driver<H> {
         let client = reply.client();
         let mut books = Books::open(&*self.hooks, at, asked, client.clone());
         let mut outcome = self.decide(engine, &mut books, req, &mut reply).await;
+        let deadline = books.deadline;
         if let Ok(Outcome::Response(res)) = &mut outcome
             && let Err(error) =
                 Attended::by(&client, self.hooks.on_response(at, &mut books.cx, res)).await
@@ -264,7 +266,10 @@ impl<H> Driver<H> {
             outcome = Err(error);
         }
         let result = match outcome {
-            Ok(Outcome::Response(res)) => send(reply, res, &mut books).await.map(|()| None),
+            Ok(Outcome::Response(res)) => {
+                let sending = send(reply, res, &mut books);
+                until(deadline, sending).await.map(|()| None)
+            }
             Ok(Outcome::Tunnel(layer, opening, far)) => {
                 books.answered(if layer == Layer::Connect { 200 } else { 101 });
                 let near = reply.tunnel(opening).await;
@@ -277,10 +282,10 @@ impl<H> Driver<H> {
                     // Nobody is left to tell.
                     Err(error)
                 } else {
-                    let mut res = Res::from(respond::of_error(&error));
+                    let mut res = books.asked.answer(&error);
                     let hook = self.hooks.on_response(at, &mut books.cx, &mut res);
                     if let Err(error) = Attended::by(&client, hook).await {
-                        res = Res::from(respond::of_error(&error));
+                        res = books.asked.answer(&error);
                     }
                     send(reply, res, &mut books).await.map(|()| None)
                 }
@@ -306,6 +311,11 @@ impl<H> Driver<H> {
     {
         let at = books.at;
         let client = reply.client();
+        if !books.asked.is_safe() && at.info.tls().is_some_and(TlsFacts::may_be_replay) {
+            // RFC 8470 section 5.2: it is worth a round trip to know that the client has said this, and once.
+            let too_early = respond::plain(StatusCode::TOO_EARLY);
+            return Ok(Outcome::Response(Res::from(too_early)));
+        }
         let hook = self.hooks.on_request(at, &mut books.cx, &mut req);
         let desk = self.dispatch.desk();
         let mut going = match Attended::by(&client, hook).await? {
@@ -327,7 +337,9 @@ impl<H> Driver<H> {
             let far = Attended::by(&client, open).await?;
             return Ok(Outcome::Tunnel(Layer::Connect, Opening::Connect, far));
         }
-        let called = forward::call(req, &going, at.info, reply, &mut books.course).await?;
+        books.deadline = going.deadline(books.asked.patience());
+        let call = forward::call(req, &going, at.info, reply, &mut books.course);
+        let called = until(books.deadline, call).await?;
         Ok(match called {
             Called::Response(mut res) => {
                 going.finish(&mut res);
@@ -343,6 +355,17 @@ impl<H> Driver<H> {
                 Outcome::Tunnel(Layer::Upgrade, Opening::Switched(head, protocol), far)
             }
         })
+    }
+}
+
+/// Does `work`, unless it takes longer than the exchange may.
+async fn until<T>(deadline: Option<Instant>, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let Some(deadline) = deadline else {
+        return work.await;
+    };
+    match tokio::time::timeout_at(deadline, work).await {
+        Ok(done) => done,
+        Err(_) => Err(Error::up(ErrorKind::Timeout).context("the time for the whole exchange")),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Method, Response, request};
-use oxy_core::{Error, ErrorKind, FlowInfo, Result};
+use oxy_core::{Error, ErrorKind, FlowInfo, Result, TlsFacts};
 
 use crate::body::Body;
 use crate::call;
@@ -225,6 +225,7 @@ impl Errand {
             close: false,
             upgrade: self.upgrade.as_deref(),
             own_name: between.upstream_host,
+            early: between.client.tls().is_some_and(TlsFacts::may_be_replay),
         }
     }
 }

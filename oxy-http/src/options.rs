@@ -100,8 +100,10 @@ pub struct Http2Options {
     /// 20 ms carries at 100 Mbit/s.
     #[cfg_attr(feature = "settings", serde(with = "oxy_core::settings::Size"))]
     pub stream_window: u32,
-    /// Bytes of all bodies of one connection together that a peer may send before what it sent has been passed on.
-    /// Default: 1 MiB, which bounds what a client can make a connection hold.
+    /// Bytes of all bodies of one client's connection together that it may send before what it sent has been passed on.
+    /// Default: 4 MiB: sixteen bodies that do not get on hold up no other, and it bounds what a client can make a connection
+    /// hold. A connection to an origin carries bodies for many clients, of whom some do not read: there it is what all
+    /// streams may have together.
     #[cfg_attr(feature = "settings", serde(with = "oxy_core::settings::Size"))]
     pub connection_window: u32,
     /// Bytes of one body that are kept for a peer which does not read as fast as it allows us to send. Default: 64 KiB:
@@ -118,7 +120,7 @@ impl Default for Http2Options {
         Self {
             max_streams: 128,
             stream_window: 256 * 1024,
-            connection_window: 1024 * 1024,
+            connection_window: 4 * 1024 * 1024,
             send_buffer: 64 * 1024,
             max_connections: 8,
         }

@@ -20,13 +20,11 @@ use crate::upstream::Upstream;
 #[derive(Clone, Default)]
 pub struct HttpPlan {
     pub(crate) options: Arc<HttpOptions>,
-    pub(crate) table: Option<Arc<RouteTable>>,
+    pub(crate) hosts: Arc<[VirtualHostSpec]>,
     pub(crate) upstreams: Vec<Arc<Upstream>>,
     pub(crate) forward: bool,
     /// Where each cluster is among the upstreams.
     names: HashMap<Arc<str>, usize>,
-    /// What routes say otherwise than the options, by the address of the route.
-    policies: HashMap<usize, Arc<HttpOptions>>,
 }
 
 impl HttpPlan {
@@ -93,12 +91,7 @@ impl HttpPlan {
         {
             return wrong("a route's cluster is not there", name.to_owned());
         }
-        for route in table.routes() {
-            if let Some(options) = self.options_of(route) {
-                self.policies.insert(address(route), Arc::new(options));
-            }
-        }
-        self.table = Some(Arc::new(table));
+        self.hosts = hosts.into();
         Ok(self)
     }
 
@@ -114,13 +107,17 @@ impl HttpPlan {
         self.names.get(name).copied()
     }
 
-    /// The options that are in force for requests of `route`.
-    pub(crate) fn options_for(&self, route: &Arc<Route>) -> &Arc<HttpOptions> {
-        self.policies.get(&address(route)).unwrap_or(&self.options)
+    /// The routes, made for finding one fast: anew for each worker, as what is shared would be counted by all of them.
+    pub(crate) fn table(&self) -> Option<RouteTable> {
+        if self.hosts.is_empty() {
+            return None;
+        }
+        // They were found to be fine when they were added.
+        RouteTable::new(&self.hosts).ok()
     }
 
     /// The options with what `route` says, if it says anything.
-    fn options_of(&self, route: &Route) -> Option<HttpOptions> {
+    pub(crate) fn options_of(&self, route: &Route) -> Option<HttpOptions> {
         let policy = route.policy();
         let mut options = (*self.options).clone();
         let timeouts = &mut options.timeouts;
@@ -146,21 +143,11 @@ fn instance() -> Option<Pseudonym> {
     format!("{random:016x}").parse().ok()
 }
 
-fn address(route: &Arc<Route>) -> usize {
-    Arc::as_ptr(route) as usize
-}
-
 impl fmt::Debug for HttpPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpPlan")
             .field("upstreams", &self.upstreams)
-            .field(
-                "routes",
-                &self
-                    .table
-                    .as_ref()
-                    .map_or(0, |table| table.routes().count()),
-            )
+            .field("hosts", &self.hosts.len())
             .field("forward", &self.forward)
             .finish_non_exhaustive()
     }

@@ -18,8 +18,7 @@ use crate::certs::{bad, pem_file, read};
 use crate::facts;
 use crate::handshake::{Failure, shake};
 use crate::io::TlsIo;
-use crate::provider::{TlsVersion, provider, versions};
-use crate::server::unusable;
+use crate::provider::{TlsVersion, provider, unusable, versions};
 use crate::session::Session;
 use crate::stats::{Outcome, Stats};
 
@@ -184,11 +183,14 @@ impl fmt::Debug for TlsClient {
 }
 
 fn configure(options: &ClientOptions) -> Result<ClientConfig> {
-    let versions = versions(options.min_version, options.max_version);
+    let versions = versions(options.min_version, options.max_version)?;
     let builder = ClientConfig::builder_with_provider(provider().clone())
         .with_protocol_versions(&versions)
         .map_err(unusable)?;
     let builder = if options.insecure_skip_verify {
+        tracing::warn!(
+            "origins' certificates are not verified: anybody on the way can read and change everything"
+        );
         builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anybody))

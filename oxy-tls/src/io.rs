@@ -9,8 +9,8 @@ use std::task::{Context, Poll, Waker, ready};
 use oxy_core::buffer::{self, Buffer};
 use oxy_core::tls::EarlyData;
 use oxy_core::{ByteIo, Link, Readiness, StreamIo};
-use rustls::CommonState;
 use rustls::unbuffered::EncryptError;
+use rustls::{CommonState, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::session::{Advance, Encrypt, MAX_PLAIN, Session, Sink, WriteError};
@@ -36,19 +36,27 @@ const MAX_AHEAD: usize = 4 * 1024;
 /// An end of the stream without `close_notify` is an error (`UnexpectedEof`), as somebody may have cut it (RFC 8446 section
 /// 6.1). Shutting down sends `close_notify`; dropping sends nothing. It holds buffers only while bytes are on their way.
 pub struct TlsIo {
+    wire: Wire,
+    /// Plaintext that did not fit where it was asked for.
+    spill: Buffer,
+    /// We have said that we send no more.
+    close_sent: bool,
+}
+
+/// A session, what lies beneath it, and the bytes between the two.
+struct Wire {
     session: Session,
     link: Arc<Link>,
     /// Bytes from the peer that make no whole record yet, or that nobody has asked for.
     input: Buffer,
     /// Bytes for the peer that it has not taken yet.
     out: Buffer,
-    /// Plaintext that did not fit where it was asked for.
-    spill: Buffer,
     early_data: Option<EarlyData>,
     /// The peer has said that it sends no more.
     closed: bool,
-    /// We have said so.
-    close_sent: bool,
+    /// The session has seen all of `input`, and can do nothing with it before more comes. It is not asked again: each time it
+    /// would try to decrypt what may be early data that was refused, and it tries so often only.
+    starved: bool,
     /// The last read brought a lot: more is coming.
     bulk: bool,
     /// What ended the session before its time.
@@ -93,105 +101,187 @@ impl TlsIo {
             input.put(&ahead);
         }
         Self {
-            session,
-            link,
-            input,
-            out: Buffer::vacant(),
+            wire: Wire {
+                session,
+                link,
+                input,
+                out: Buffer::vacant(),
+                early_data: None,
+                closed: false,
+                starved: false,
+                bulk: false,
+                fault: None,
+            },
             spill: Buffer::vacant(),
-            early_data: None,
-            closed: false,
             close_sent: false,
-            bulk: false,
-            fault: None,
         }
     }
 
     /// What the session has settled.
     pub(crate) fn common(&self) -> &CommonState {
-        self.session.common()
+        self.wire.session.common()
     }
 
     /// Notes that early data has been taken, until the handshake is over.
     pub(crate) fn set_early_data(&mut self, early: EarlyData) {
-        self.early_data = Some(early);
+        self.wire.early_data = Some(early);
     }
 
     /// What lies beneath.
     pub fn link(&self) -> &Arc<Link> {
-        &self.link
+        &self.wire.link
     }
 
-    /// Goes on with the handshake until it is over or early data has come. Its last bytes may still have to be sent: the next
-    /// read or write does that, together with its own. Cancel safe.
+    /// Goes on with the handshake until it is over or early data has come. What may still have to be sent then goes out with
+    /// the next read or write. Cancel safe.
     pub(crate) fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Shaken>> {
         loop {
-            let advance = self.advance(Sink::Keep);
+            let advance = self.wire.advance(Sink::Keep);
             if let Err(fault) = advance {
                 // The alert says why; whether it arrives is not ours to wait for.
-                let _ = self.poll_send(cx);
+                let _ = self.wire.poll_send(cx);
                 return Poll::Ready(Err(fault));
             }
             if !self.common().is_handshaking() {
+                if self.peer_waits() {
+                    let _ = self.wire.poll_send(cx);
+                }
                 return Poll::Ready(Ok(Shaken::Done));
             }
             if matches!(advance, Ok(Advance::Plaintext)) {
+                let _ = self.wire.poll_send(cx);
                 return Poll::Ready(Ok(Shaken::Early));
             }
-            ready!(self.poll_send(cx))?;
-            ready!(self.poll_fill(cx, 0))?;
+            ready!(self.wire.poll_unblock(cx))?;
         }
+    }
+
+    /// Whether the peer cannot go on before it has what is still to be sent at the end of a handshake. A server of TLS 1.3 has
+    /// only tickets left, which go out with its first answer.
+    fn peer_waits(&self) -> bool {
+        let is_1_3 = self.common().protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        !is_1_3 || matches!(self.wire.session, Session::Client(_))
     }
 
     /// Why the session failed, if TLS says so.
     pub(crate) fn tls_error(&self) -> Option<&rustls::Error> {
-        match self.fault.as_deref() {
+        match self.wire.fault.as_deref() {
             Some(Fault::Tls(error)) => Some(error),
             _ => None,
         }
     }
 
-    /// Uses up what has come.
-    fn advance(&mut self, sink: Sink<'_, '_>) -> io::Result<Advance> {
-        Self::advance_parts(
-            &mut self.session,
-            &mut self.input,
-            &mut self.out,
-            &mut self.closed,
-            &mut self.fault,
-            self.early_data.as_ref(),
-            sink,
-        )
+    /// Whether plaintext, the end or an error is at hand.
+    fn has_news(&mut self) -> bool {
+        !self.spill.is_empty()
+            || !matches!(self.wire.advance(Sink::Keep), Ok(Advance::Starved))
+            || self.wire.closed
     }
 
-    fn advance_parts(
-        session: &mut Session,
-        input: &mut Buffer,
-        out: &mut Buffer,
-        closed: &mut bool,
-        fault: &mut Option<Box<Fault>>,
-        early: Option<&EarlyData>,
-        sink: Sink<'_, '_>,
-    ) -> io::Result<Advance> {
-        if let Some(fault) = fault {
+    fn poll_read_plain(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        if !self.spill.is_empty() {
+            let n = self.spill.len().min(buf.remaining());
+            buf.put_slice(&self.spill.filled()[..n]);
+            self.spill.consume(n);
+            if !self.spill.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.spill = Buffer::vacant();
+        }
+        loop {
+            let advance = self.wire.advance(Sink::Read(buf, &mut self.spill));
+            // Whoever waits for us to answer (a key update, a last flight) must get it, whatever becomes of the reading.
+            let _ = self.wire.poll_send(cx);
+            // What came before an error is read before it.
+            if buf.filled().len() > before || self.wire.closed {
+                return Poll::Ready(Ok(()));
+            }
+            advance?;
+            ready!(self.wire.poll_fill(cx, buf.remaining()))?;
+        }
+    }
+
+    fn poll_write_plain(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.close_sent {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if bufs.iter().all(|buf| buf.is_empty()) {
+            return Poll::Ready(Ok(0));
+        }
+        if self.wire.out.len() > MAX_AHEAD {
+            ready!(self.wire.poll_send(cx))?;
+        }
+        let taken = loop {
+            match self.wire.encrypt(bufs, &mut self.spill) {
+                Ok(Some(taken)) => break taken,
+                Ok(None) => ready!(self.wire.poll_unblock(cx))?,
+                Err(e) => {
+                    let _ = self.wire.poll_send(cx);
+                    return Poll::Ready(Err(e));
+                }
+            }
+        };
+        // It has been taken: what cannot be sent now is sent before anything else.
+        match self.wire.poll_send(cx) {
+            Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
+            _ => Poll::Ready(Ok(taken)),
+        }
+    }
+}
+
+impl Wire {
+    /// Uses up what has come.
+    fn advance(&mut self, sink: Sink<'_, '_>) -> io::Result<Advance> {
+        if let Some(fault) = &self.fault {
             return Err(fault.to_io());
         }
+        if self.starved {
+            return Ok(Advance::Starved);
+        }
+        let Self {
+            session,
+            input,
+            out,
+            closed,
+            ..
+        } = self;
         let advance = session.advance(input, out, closed, sink);
-        if let Some(early) = early
-            && !session.common().is_handshaking()
+        self.starved = matches!(advance, Ok(Advance::Starved));
+        if self.closed {
+            // RFC 8446 section 6.1: what follows a close_notify is ignored.
+            self.input.clear();
+        }
+        if self.input.is_empty() {
+            self.input = Buffer::vacant();
+        }
+        self.settle();
+        advance.map_err(|error| self.fail(Fault::Tls(error)))
+    }
+
+    /// Notes the end of a handshake that early data came before.
+    fn settle(&self) {
+        if let Some(early) = &self.early_data
+            && !self.session.common().is_handshaking()
         {
             early.settle();
         }
-        if *closed {
-            // RFC 8446 section 6.1: what follows a close_notify is ignored.
-            input.clear();
-        }
-        if input.is_empty() {
-            *input = Buffer::vacant();
-        }
-        advance.map_err(|error| {
-            let error = fault.insert(Box::new(Fault::Tls(error)));
-            error.to_io()
-        })
+    }
+
+    /// Ends the session.
+    fn fail(&mut self, fault: Fault) -> io::Error {
+        self.fault.insert(Box::new(fault)).to_io()
     }
 
     /// Sends what is to be sent.
@@ -220,8 +310,7 @@ impl TlsIo {
         if self.input.len() >= MAX_INPUT {
             let error =
                 rustls::Error::InvalidMessage(rustls::InvalidMessage::HandshakePayloadTooLarge);
-            let fault = self.fault.insert(Box::new(Fault::Tls(error)));
-            return Poll::Ready(Err(fault.to_io()));
+            return Poll::Ready(Err(self.fail(Fault::Tls(error))));
         }
         let wide = self.bulk || want > MAX_PLAIN;
         if self.input.is_empty() {
@@ -231,12 +320,10 @@ impl TlsIo {
         }
         let filled = self.link.poll_read(cx, self.input.spare());
         match filled {
-            Poll::Ready(Ok(0)) => {
-                let fault = self.fault.insert(Box::new(Fault::Cut));
-                Poll::Ready(Err(fault.to_io()))
-            }
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(self.fail(Fault::Cut))),
             Poll::Ready(Ok(n)) => {
                 self.bulk = n >= buffer::SIZE;
+                self.starved = false;
                 self.input.advance(n);
                 Poll::Ready(Ok(()))
             }
@@ -270,11 +357,11 @@ impl TlsIo {
     }
 
     /// Encrypts some of `bufs` into what is to be sent, and says how much; none where the handshake must go on first.
-    fn encrypt(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
+    fn encrypt(&mut self, bufs: &[IoSlice<'_>], spill: &mut Buffer) -> io::Result<Option<usize>> {
         let len: usize = bufs.iter().map(|buf| buf.len()).sum();
         let len = len.min(MAX_WRITE - self.out.len().min(MAX_AHEAD));
         self.prepare_out(len + OVERHEAD);
-        self.write(|traffic, out| {
+        self.write(spill, |traffic, out| {
             let mut left = len;
             let mut gather = Buffer::vacant();
             for buf in bufs {
@@ -329,8 +416,10 @@ impl TlsIo {
         }
     }
 
+    /// Lets `write` encrypt what it likes; none where the handshake must go on first. Plaintext that has come goes to `spill`.
     fn write<T>(
         &mut self,
+        spill: &mut Buffer,
         write: impl FnOnce(&mut dyn Encrypt, &mut Buffer) -> Result<T, EncryptError>,
     ) -> io::Result<Option<T>> {
         if let Some(fault @ Fault::Tls(_)) = self.fault.as_deref() {
@@ -340,107 +429,32 @@ impl TlsIo {
             &mut self.input,
             &mut self.out,
             &mut self.closed,
-            &mut self.spill,
+            spill,
             write,
         );
-        if let Some(early) = &self.early_data
-            && !self.common().is_handshaking()
-        {
-            early.settle();
+        self.settle();
+        if self.closed {
+            self.input.clear();
+        }
+        if self.input.is_empty() {
+            self.input = Buffer::vacant();
         }
         if self.out.is_empty() {
             self.out = Buffer::vacant();
         }
         written.map_err(|error| match error {
-            WriteError::Session(error) => {
-                let fault = self.fault.insert(Box::new(Fault::Tls(error)));
-                fault.to_io()
-            }
+            WriteError::Session(error) => self.fail(Fault::Tls(error)),
             WriteError::Encrypt(error) => io::Error::other(error),
         })
     }
 
-    /// Goes on with a handshake that keeps a write waiting.
+    /// Takes a handshake's next bytes. They are not kept waiting by those that are to be sent: if both sides did that, a
+    /// narrow pipe between them would be the end.
     fn poll_unblock(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_send(cx))?;
+        if let Poll::Ready(Err(e)) = self.poll_send(cx) {
+            return Poll::Ready(Err(e));
+        }
         self.poll_fill(cx, 0)
-    }
-
-    /// Whether plaintext, the end or an error is at hand.
-    fn has_news(&mut self) -> bool {
-        !self.spill.is_empty()
-            || !matches!(self.advance(Sink::Keep), Ok(Advance::Starved))
-            || self.closed
-    }
-
-    fn poll_read_plain(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        if buf.remaining() == 0 {
-            return Poll::Ready(Ok(()));
-        }
-        if !self.spill.is_empty() {
-            let n = self.spill.len().min(buf.remaining());
-            buf.put_slice(&self.spill.filled()[..n]);
-            self.spill.consume(n);
-            if !self.spill.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            self.spill = Buffer::vacant();
-        }
-        loop {
-            let advance = Self::advance_parts(
-                &mut self.session,
-                &mut self.input,
-                &mut self.out,
-                &mut self.closed,
-                &mut self.fault,
-                self.early_data.as_ref(),
-                Sink::Read(buf, &mut self.spill),
-            );
-            // Whoever waits for us to answer (a key update, a last flight) must get it, whatever becomes of the reading.
-            let _ = self.poll_send(cx);
-            // What came before an error is read before it.
-            if buf.filled().len() > before || self.closed {
-                return Poll::Ready(Ok(()));
-            }
-            advance?;
-            ready!(self.poll_fill(cx, buf.remaining()))?;
-        }
-    }
-
-    fn poll_write_plain(
-        &mut self,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        if self.close_sent {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        if bufs.iter().all(|buf| buf.is_empty()) {
-            return Poll::Ready(Ok(0));
-        }
-        if self.out.len() > MAX_AHEAD {
-            ready!(self.poll_send(cx))?;
-        }
-        let taken = loop {
-            match self.encrypt(bufs) {
-                Ok(Some(taken)) => break taken,
-                Ok(None) => ready!(self.poll_unblock(cx))?,
-                Err(e) => {
-                    let _ = self.poll_send(cx);
-                    return Poll::Ready(Err(e));
-                }
-            }
-        };
-        // It has been taken: what cannot be sent now is sent before anything else.
-        match self.poll_send(cx) {
-            Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
-            _ => Poll::Ready(Ok(taken)),
-        }
     }
 }
 
@@ -485,20 +499,23 @@ impl AsyncWrite for TlsIo {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_send(cx)
+        self.get_mut().wire.poll_send(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         while !this.close_sent {
-            match this.write(|traffic, out| traffic.close(out)) {
-                Ok(None) => ready!(this.poll_unblock(cx))?,
+            match this
+                .wire
+                .write(&mut this.spill, |traffic, out| traffic.close(out))
+            {
+                Ok(None) => ready!(this.wire.poll_unblock(cx))?,
                 // A session that has failed has said so by its alert.
                 Ok(Some(())) | Err(_) => this.close_sent = true,
             }
         }
-        ready!(this.poll_send(cx))?;
-        this.link.poll_shutdown(cx)
+        ready!(this.wire.poll_send(cx))?;
+        this.wire.link.poll_shutdown(cx)
     }
 }
 
@@ -506,37 +523,37 @@ impl Readiness for TlsIo {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let news = self.has_news();
-            let _ = self.poll_send(cx);
+            let _ = self.wire.poll_send(cx);
             if news {
                 return Poll::Ready(Ok(()));
             }
             // An error is given by the read that follows.
-            if ready!(self.poll_fill(cx, 0)).is_err() {
+            if ready!(self.wire.poll_fill(cx, 0)).is_err() {
                 return Poll::Ready(Ok(()));
             }
         }
     }
 
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_send(cx))?;
-        self.link.poll_writable(cx)
+        ready!(self.wire.poll_send(cx))?;
+        self.wire.link.poll_writable(cx)
     }
 
     fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let has_news = self.has_news();
-            let _ = self.poll_send(cx);
-            if self.fault.is_some() {
+            let _ = self.wire.poll_send(cx);
+            if self.wire.fault.is_some() {
                 return Poll::Ready(());
             }
-            if self.closed {
+            if self.wire.closed {
                 // It reads on, or it is gone: what lies beneath knows.
-                return self.link.poll_reset(cx);
+                return self.wire.link.poll_reset(cx);
             }
             if has_news {
                 return Poll::Pending;
             }
-            if ready!(self.poll_fill(cx, 0)).is_err() {
+            if ready!(self.wire.poll_fill(cx, 0)).is_err() {
                 return Poll::Ready(());
             }
         }
@@ -545,14 +562,14 @@ impl Readiness for TlsIo {
     fn is_quiet(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         loop {
-            if self.has_news() || self.fault.is_some() {
+            if self.has_news() || self.wire.fault.is_some() {
                 return false;
             }
             // The part of a record may become anything.
-            if self.link.is_quiet() {
-                return self.input.is_empty();
+            if self.wire.link.is_quiet() {
+                return self.wire.input.is_empty();
             }
-            if !matches!(self.poll_fill(&mut cx, 0), Poll::Ready(Ok(()))) {
+            if !matches!(self.wire.poll_fill(&mut cx, 0), Poll::Ready(Ok(()))) {
                 return false;
             }
         }
@@ -561,7 +578,7 @@ impl Readiness for TlsIo {
 
 impl ByteIo for TlsIo {
     fn abort(&mut self, code: u64) {
-        self.link.abort(code);
+        self.wire.link.abort(code);
     }
 
     fn readiness(&mut self) -> Option<&mut dyn Readiness> {
@@ -572,10 +589,10 @@ impl ByteIo for TlsIo {
 impl fmt::Debug for TlsIo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsIo")
-            .field("input", &self.input.len())
-            .field("out", &self.out.len())
-            .field("closed", &self.closed)
-            .field("fault", &self.fault)
+            .field("input", &self.wire.input.len())
+            .field("out", &self.wire.out.len())
+            .field("closed", &self.wire.closed)
+            .field("fault", &self.wire.fault)
             .finish_non_exhaustive()
     }
 }

@@ -1,7 +1,8 @@
 //! TLS for the Oxy proxy framework, by rustls and aws-lc-rs.
 //!
 //! [`TlsServer`] lifts streams that come in to their plaintext, which is a flow again; [`TlsOfframp`] goes out through TLS.
-//! [`CertStore`] holds certificates and reads their files again while the server runs, [`Mint`] makes certificates.
+//! [`CertStore`] holds certificates and reads their files again while the server runs; `Mint` (feature `mint`) makes
+//! certificates.
 //!
 //! ```no_run
 //! use oxy_core::{Proxy, Result};
@@ -20,6 +21,7 @@ mod client;
 mod facts;
 mod handshake;
 mod io;
+#[cfg(feature = "mint")]
 mod mint;
 mod offramp;
 mod provider;
@@ -31,6 +33,7 @@ mod stats;
 pub use certs::{CertFiles, CertStore};
 pub use client::{ClientOptions, TlsClient};
 pub use io::TlsIo;
+#[cfg(feature = "mint")]
 pub use mint::Mint;
 pub use offramp::TlsOfframp;
 pub use provider::TlsVersion;

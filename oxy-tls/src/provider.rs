@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
+use oxy_core::{Error, ErrorKind, Result};
 use rustls::SupportedProtocolVersion;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::version::{TLS12, TLS13};
@@ -31,12 +32,23 @@ pub enum TlsVersion {
     V1_3,
 }
 
-/// The versions from `min` to `max`, none if that is no range.
-pub(crate) fn versions(min: TlsVersion, max: TlsVersion) -> Vec<&'static SupportedProtocolVersion> {
+/// The versions from `min` to `max`.
+pub(crate) fn versions(
+    min: TlsVersion,
+    max: TlsVersion,
+) -> Result<Vec<&'static SupportedProtocolVersion>> {
+    if min > max {
+        return Err(unusable("the oldest version is newer than the newest"));
+    }
     let range = min..=max;
-    [(TlsVersion::V1_3, &TLS13), (TlsVersion::V1_2, &TLS12)]
-        .into_iter()
-        .filter(|(version, _)| range.contains(version))
-        .map(|(_, version)| version)
-        .collect()
+    let versions = [(TlsVersion::V1_3, &TLS13), (TlsVersion::V1_2, &TLS12)];
+    let spoken = versions.into_iter().filter(|(it, _)| range.contains(it));
+    Ok(spoken.map(|(_, version)| version).collect())
+}
+
+/// An error of ours: what was asked for cannot be done.
+pub(crate) fn unusable(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::local(ErrorKind::Tls)
+        .context("TLS cannot be set up")
+        .because(why)
 }

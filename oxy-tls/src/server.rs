@@ -27,7 +27,7 @@ use crate::certs::{CertFiles, CertStore, bad, pem_file, read};
 use crate::facts;
 use crate::handshake::{Failure, shake};
 use crate::io::{Shaken, TlsIo};
-use crate::provider::{TlsVersion, provider, versions};
+use crate::provider::{TlsVersion, provider, unusable, versions};
 use crate::session::Session;
 use crate::stats::{Outcome, Stats};
 
@@ -62,13 +62,14 @@ pub struct ServerOptions {
     /// again by somebody who has seen it pass, so that only what may be done twice must be done with it (RFC 8470). Sessions
     /// are then kept in memory rather than in tickets, and each is used once. Default: 0.
     pub max_early_data: u32,
-    /// Sessions that are kept in memory where `max_early_data` asks for it. Default: 10000, about 10 MiB.
+    /// Sessions that are kept in memory where `max_early_data` asks for it; the oldest go first. Default: 10000, some minutes'
+    /// worth of a busy site's clients.
     pub session_cache: usize,
     /// Time that a handshake may take, from the connection's first byte on. Default: 10 s.
     #[cfg_attr(feature = "settings", serde(with = "oxy_core::settings::Span"))]
     pub handshake_timeout: Duration,
     /// Handshakes that are under way at once, in the whole process, counted from when the client has said its first; 0 is no
-    /// limit. More of them wait, within their time. Default: 8192, as each takes some 20 KiB.
+    /// limit. More of them wait, within their time. Default: 8192: more than that are an attack, or need more machines.
     pub max_handshakes: usize,
     /// Whether the secrets of all sessions are written to the file that the environment variable `SSLKEYLOGFILE` names, for
     /// Wireshark. Whoever has that file can read everything. Default: false.
@@ -404,7 +405,7 @@ impl ResolvesServerCert for Chosen {
 }
 
 fn configure(options: &ServerOptions, source: &Source) -> Result<ServerConfig> {
-    let versions = versions(options.min_version, options.max_version);
+    let versions = versions(options.min_version, options.max_version)?;
     let resolver: Arc<dyn ResolvesServerCert> = match source {
         Source::Store(store) => Arc::new(store.clone()),
         Source::Choose(_) => Arc::new(Nobody),
@@ -484,13 +485,6 @@ fn revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>
         return pem_file(path);
     }
     Ok(vec![bytes.into()])
-}
-
-/// An error of ours: what was asked for cannot be done.
-pub(crate) fn unusable(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::local(ErrorKind::Tls)
-        .context("TLS cannot be set up")
-        .because(why)
 }
 
 impl fmt::Debug for TlsServer {

@@ -28,6 +28,8 @@ use crate::error::{Error, ErrorKind, Result, Retry, Side};
 #[derive(Clone)]
 pub struct Balancer(Arc<Inner>);
 
+/// On cache lines of its own (two, as processors fetch pairs), as each pick writes here.
+#[repr(align(128))]
 struct Inner {
     desk: Arc<Desk>,
     state: Mutex<State>,
@@ -38,13 +40,12 @@ struct Inner {
 pub(super) struct Desk {
     pub(super) cluster: Arc<Cluster>,
     worker: usize,
-    /// Requests of this worker under way.
-    pub(super) active: AtomicU32,
-    /// Retries among them.
+    /// Retries of this worker under way.
     pub(super) retries: AtomicU32,
 }
 
-/// An endpoint as one worker sees it.
+/// An endpoint as one worker sees it. On cache lines of its own, as each pick counts a reference to it.
+#[repr(align(128))]
 pub(super) struct Seat {
     pub(super) entry: Arc<Entry>,
     /// The entry's, which is looked at most.
@@ -91,7 +92,6 @@ impl Balancer {
         let desk = Arc::new(Desk {
             cluster,
             worker,
-            active: AtomicU32::new(0),
             retries: AtomicU32::new(0),
         });
         let mut tools = Tools {
@@ -128,8 +128,8 @@ impl Balancer {
         }
         let (member, stuck) = tools.choose(plan, want).ok_or_else(nobody)?;
         let seat = tools.seats.get(member).ok_or_else(nobody)?.clone();
-        let budget = &plan.spec.retry_budget;
-        Pick::new(seat, stuck, want.is_retry, budget)
+        let retries = want.is_retry.then(|| tools.allowed_retries(plan));
+        Pick::new(seat, stuck, retries)
     }
 
     /// [`Balancer::pick`], which waits for the first answer of DNS where there is nobody yet: at most 5 seconds, as a start
@@ -180,10 +180,8 @@ fn nobody() -> Error {
 }
 
 impl Desk {
-    /// A place in the retry budget, as this worker sees it.
-    pub(super) fn enter_retry(&self, percent: u32, min: u32) -> Result<()> {
-        let active = u64::from(self.active.load(Relaxed));
-        let allowed = (active * u64::from(percent) / 100).max(min.into());
+    /// A place among the retries of this worker, of which so many are allowed.
+    pub(super) fn enter_retry(&self, allowed: u64) -> Result<()> {
         if u64::from(self.retries.load(Relaxed)) >= allowed {
             return Err(full("the retry budget is exhausted"));
         }
@@ -252,6 +250,14 @@ impl Tools {
             }
             _ => self.custom = None,
         }
+    }
+
+    /// How many retries the budget allows at this moment. Counted when it is asked for, as retries are rare.
+    fn allowed_retries(&self, plan: &Plan) -> u64 {
+        let budget = &plan.spec.retry_budget;
+        let in_flight = self.seats.iter().map(|seat| seat.tally.in_flight());
+        let active: u64 = in_flight.map(u64::from).sum();
+        (active * u64::from(budget.percent) / 100).max(budget.min_concurrency.into())
     }
 
     /// The member for a request, and what became of its wish for a certain one.

@@ -353,9 +353,11 @@ impl Tally {
         }
     }
 
+    /// To be called under the worker's lock.
     pub(super) fn begin(&self) {
         self.in_flight.fetch_add(1, Relaxed);
-        self.picked.fetch_add(1, Relaxed);
+        // Written here only, so it needs no locked addition.
+        self.picked.store(self.picked.load(Relaxed) + 1, Relaxed);
     }
 
     pub(super) fn end(&self) {

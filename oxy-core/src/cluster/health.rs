@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
@@ -158,15 +159,15 @@ async fn check_on(
     };
     let mut rng = Rng::new();
     let mut jitter = || {
-        let most = check.interval.as_nanos() as u64 / 100 * u64::from(check.jitter_percent);
-        std::time::Duration::from_nanos(rng.below(most))
+        let percent = check.jitter_percent.min(100);
+        Duration::from_nanos(rng.below((check.interval / 100 * percent).as_nanos() as u64))
     };
     sleep(jitter()).await;
     loop {
         let result = timeout(check.timeout, probe.probe(&endpoint, &target)).await;
         let late = |_| Err(Error::up(ErrorKind::Timeout).context("waiting for a health check"));
         cluster.checked(&endpoint, &check, result.unwrap_or_else(late));
-        sleep(check.interval + jitter()).await;
+        sleep(check.interval.saturating_add(jitter())).await;
     }
 }
 
@@ -206,13 +207,11 @@ impl Cluster {
             }
             course.checked.streak = 0;
             condition.set_fails_checks(!is_well);
-            tracing::warn!(
-                cluster = %self.name(),
-                endpoint = %endpoint.target(),
-                is_well,
-                why = course.checked.error.as_deref(),
-                "endpoint's health has changed"
-            );
+            let (cluster, endpoint) = (self.name(), endpoint.target());
+            match &course.checked.error {
+                None => tracing::info!(%cluster, %endpoint, "endpoint is well again"),
+                Some(why) => tracing::warn!(%cluster, %endpoint, why, "endpoint is ill"),
+            }
         }
         condition.set_unchecked(false);
         let now = tokio::time::Instant::now();

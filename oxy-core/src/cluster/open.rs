@@ -44,25 +44,40 @@ pub(crate) async fn open(
         key,
         ..Want::default()
     };
-    let first = balancer.pick_when_ready(&want).await?;
-    let mut tried = [first.id(); TRIES];
-    let mut pick = first;
-    for count in 1..TRIES {
-        match connect(pick, offramp, flow).await {
-            Err(error) if is_worth_another(&error) => {
-                match another(balancer, want, &tried[..count]) {
-                    Some(other) => {
-                        tracing::debug!(flow = %flow.info.id, ?error, to = %other.target(), "another endpoint");
-                        tried[count] = other.id();
-                        pick = other;
-                    }
-                    None => return Err(error),
-                }
+    let mut pick = balancer.pick_when_ready(&want).await?;
+    let mut tried = [pick.id(); TRIES];
+    let mut count = 1;
+    loop {
+        let target = target(&pick, flow);
+        let error = match connect(pick, &target, offramp, flow).await {
+            Ok(opened) => {
+                flow.info.routed(target);
+                return Ok(opened);
             }
-            result => return result,
-        }
+            Err(error) => error,
+        };
+        let other = if count < TRIES && is_worth_another(&error) {
+            another(balancer, want, &tried[..count])
+        } else {
+            None
+        };
+        let Some(other) = other else {
+            flow.info.routed(target);
+            return Err(error);
+        };
+        tracing::debug!(flow = %flow.info.id, ?error, to = %other.target(), "another endpoint");
+        tried[count] = other.id();
+        count += 1;
+        pick = other;
     }
-    connect(pick, offramp, flow).await
+}
+
+/// A bare "host:port" reads as TCP's; what a flow of datagrams goes to is UDP's.
+fn target(pick: &Pick, flow: &Flow) -> Target {
+    match (pick.target().clone(), &flow.carrier) {
+        (Target::Tcp { host, port }, Carrier::Datagrams(_)) => Target::Udp { host, port },
+        (target, _) => target,
+    }
 }
 
 /// An endpoint that was not tried, if there is one and the retry budget has room.
@@ -71,17 +86,16 @@ fn another(balancer: &Balancer, want: Want<'_>, tried: &[EndpointId]) -> Option<
     (!tried.contains(&pick.id())).then_some(pick)
 }
 
-async fn connect(pick: Pick, offramp: &AnyOfframp, flow: &Flow) -> Result<(Far, Held)> {
+async fn connect(
+    mut pick: Pick,
+    target: &Target,
+    offramp: &AnyOfframp,
+    flow: &Flow,
+) -> Result<(Far, Held)> {
     let connection = pick.connection()?;
-    // A bare "host:port" reads as TCP's; what a flow of datagrams goes to is UDP's.
-    let target = match (pick.target().clone(), &flow.carrier) {
-        (Target::Tcp { host, port }, Carrier::Datagrams(_)) => Target::Udp { host, port },
-        (target, _) => target,
-    };
     let begun = Instant::now();
-    match offramp.open(&target, &flow.info).await {
+    match offramp.open(target, &flow.info).await {
         Ok(far) => {
-            flow.info.routed(target);
             pick.note(Verdict::Success, Some(begun.elapsed()));
             Ok((far, Held(pick, connection)))
         }

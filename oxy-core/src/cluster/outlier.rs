@@ -10,6 +10,9 @@ use super::endpoint::{Cause, Condition, Endpoint, Totals};
 use super::spec::{ClusterSpec, OutlierOptions};
 use super::{Cluster, Shared};
 
+/// No ejection lasts longer, whatever the settings say: a day is forever, and the clock's arithmetic does not overflow.
+const EJECTION_MAX: Duration = Duration::from_secs(86_400);
+
 impl Cluster {
     /// A request has failed, the `in_a_row`th time.
     pub(super) fn suspect(&self, endpoint: &Arc<Endpoint>, cause: Cause, in_a_row: u32) {
@@ -44,6 +47,10 @@ impl Cluster {
 impl Shared {
     /// Ejects an endpoint, unless too many are. Says whether it did.
     fn eject(&mut self, endpoint: &Arc<Endpoint>, cause: Cause, now: Instant) -> bool {
+        // Those whose time is over do not count.
+        for listed in &self.roster {
+            end_ejection(&listed.endpoint.condition, &self.spec, now);
+        }
         let condition = &endpoint.condition;
         let options = &self.spec.outlier;
         let roster = self.roster.iter().map(|listed| &listed.endpoint.condition);
@@ -65,7 +72,8 @@ impl Shared {
         let time = options
             .base_ejection
             .saturating_mul(course.ejections)
-            .min(options.max_ejection.max(options.base_ejection));
+            .min(options.max_ejection.max(options.base_ejection))
+            .min(EJECTION_MAX);
         course.ejected_until = Some(now + time);
         course.last_ejected_by = Some(cause);
         condition.set_ejected(true);

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use super::balancer::{Desk, Entry, Seat};
 use super::endpoint::{Cause, Endpoint, EndpointId};
-use super::spec::RetryBudget;
 use crate::Result;
 use crate::target::Target;
 
@@ -46,24 +45,20 @@ pub enum Verdict {
 }
 
 impl Pick {
-    pub(super) fn new(
-        seat: Arc<Seat>,
-        stuck: Stuck,
-        is_retry: bool,
-        budget: &RetryBudget,
-    ) -> Result<Self> {
+    /// Called under the worker's lock. `retries` is how many may be under way, if it is one.
+    pub(super) fn new(seat: Arc<Seat>, stuck: Stuck, retries: Option<u64>) -> Result<Self> {
         let desk = &seat.entry.desk;
         let breaker = &desk.cluster.breaker;
         let mut counted = [
             breaker.requests.enter("the limit of requests is reached")?,
             false,
         ];
-        if is_retry {
+        if let Some(allowed) = retries {
             let retry = breaker
                 .retries
                 .enter("the limit of retries is reached")
                 .and_then(|counted| {
-                    let entered = desk.enter_retry(budget.percent, budget.min_concurrency);
+                    let entered = desk.enter_retry(allowed);
                     if entered.is_err() && counted {
                         breaker.retries.give_back();
                     }
@@ -79,12 +74,11 @@ impl Pick {
                 }
             }
         }
-        desk.active.fetch_add(1, Relaxed);
         seat.tally.begin();
         Ok(Self {
             seat,
             stuck,
-            is_retry,
+            is_retry: retries.is_some(),
             counted,
         })
     }
@@ -147,13 +141,16 @@ impl Pick {
     }
 
     /// Says how it went, and that it is over. `latency` is how long the answer took, if there was one.
-    pub fn finish(self, verdict: Verdict, latency: Option<Duration>) {
+    pub fn finish(mut self, verdict: Verdict, latency: Option<Duration>) {
         self.note(verdict, latency);
     }
 
     /// Says how it goes so far, once: a connection has opened, or the head of an answer is here. It stays under way until it
-    /// is dropped. `latency` is how long that took.
-    pub fn note(&self, verdict: Verdict, latency: Option<Duration>) {
+    /// is dropped, but one that goes well no longer counts as a retry. `latency` is how long that took.
+    pub fn note(&mut self, verdict: Verdict, latency: Option<Duration>) {
+        if verdict == Verdict::Success {
+            self.leave_retries();
+        }
         let Entry {
             endpoint,
             tally,
@@ -183,21 +180,25 @@ impl Pick {
     }
 }
 
-impl Drop for Pick {
-    fn drop(&mut self) {
+impl Pick {
+    /// Gives back its place among the retries, if it has one.
+    fn leave_retries(&mut self) {
         let desk = &self.seat.entry.desk;
-        let breaker = &desk.cluster.breaker;
-        self.seat.tally.end();
-        desk.active.fetch_sub(1, Relaxed);
-        if self.is_retry {
+        if std::mem::take(&mut self.is_retry) {
             desk.retries.fetch_sub(1, Relaxed);
         }
-        let [request, retry] = self.counted;
-        if request {
-            breaker.requests.give_back();
+        if std::mem::take(&mut self.counted[1]) {
+            desk.cluster.breaker.retries.give_back();
         }
-        if retry {
-            breaker.retries.give_back();
+    }
+}
+
+impl Drop for Pick {
+    fn drop(&mut self) {
+        self.leave_retries();
+        self.seat.tally.end();
+        if self.counted[0] {
+            self.seat.entry.desk.cluster.breaker.requests.give_back();
         }
     }
 }

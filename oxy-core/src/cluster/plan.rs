@@ -309,7 +309,7 @@ fn situation(endpoint: &Endpoint, slow: &SlowStart, now: Instant) -> (u32, Optio
     let percent = gone.as_nanos() * 100 / slow.window.as_nanos().max(1);
     let percent = (percent as u32).max(slow.floor_percent.clamp(1, 100));
     let step = (slow.window / RAMP_STEPS).max(RAMP_STEP_MIN);
-    let next = (now + step).min(begun + slow.window);
+    let next = now + step.min(slow.window.saturating_sub(gone));
     (percent, soonest(back, Some(next)))
 }
 

@@ -85,8 +85,8 @@ impl ClusterSpec {
         if !(1..=10_000).contains(&self.tables.ring_points) {
             return wrong("an endpoint has 1 to 10000 points on a hash ring");
         }
-        if self.failover.overprovision_percent < 100 {
-            return wrong("a cluster is overprovisioned by at least 100 percent");
+        if !(100..=10_000).contains(&self.failover.overprovision_percent) {
+            return wrong("a cluster is overprovisioned by 100 to 10000 percent");
         }
         if let Some(health) = &self.health
             && (health.interval.is_zero() || health.timeout.is_zero())
@@ -351,7 +351,8 @@ pub struct HealthCheck {
     /// Time from the end of a check to the beginning of the next one of the same endpoint. Default: 5 s.
     #[cfg_attr(feature = "settings", serde(with = "crate::settings::Span"))]
     pub interval: Duration,
-    /// By how many percent of itself the interval varies at random, so that checks do not come in waves. Default: 10.
+    /// Up to how many percent of itself an interval is longer, by chance, so that checks do not come in waves. At most
+    /// 100. Default: 10.
     pub jitter_percent: u32,
     /// A check that takes longer has failed. Default: 2 s.
     #[cfg_attr(feature = "settings", serde(with = "crate::settings::Span"))]
@@ -481,7 +482,7 @@ pub struct FailoverOptions {
     /// carry the load anyway. 0 never does; when none is healthy, requests are refused. Default: 50.
     pub panic_percent: u32,
     /// A priority is given up to its healthy percentage times this percentage of the work, and the next one what is left.
-    /// At least 100. Default: 140: a priority carries all as long as 72 percent of it is healthy.
+    /// From 100 to 10000. Default: 140: a priority carries all as long as 72 percent of it is healthy.
     pub overprovision_percent: u32,
 }
 

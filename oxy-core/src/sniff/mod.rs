@@ -3,6 +3,7 @@
 //! [`sniff`] reads no more than it needs to tell the protocols apart, leaves all of it to be read again, and takes no
 //! longer than it is told to: a client that says nothing is an outcome, as it is what SMTP's or SSH's clients do.
 
+mod ja4;
 pub mod tls;
 
 use std::time::Duration;

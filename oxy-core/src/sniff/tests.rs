@@ -41,6 +41,7 @@ fn message() -> Vec<u8> {
             16,
             &vec16(&[vec8(&[0x1a, 0x1a]), vec8(b"h2"), vec8(b"http/1.1")].concat()),
         ),
+        extension(13, &vec16(&[0x4a, 0x4a, 4, 3, 8, 4])),
         extension(43, &vec8(&[0x2a, 0x2a, 3, 4, 3, 3])),
         extension(21, &[0; 400]),
     ])
@@ -58,7 +59,8 @@ fn expected() -> ClientHello {
         alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         versions: vec![0x0304, 0x0303],
         cipher_suites: vec![0x1301],
-        extensions: vec![0, 16, 43, 21],
+        extensions: vec![0, 16, 13, 43, 21],
+        signature_algorithms: vec![0x0403, 0x0804],
         encrypted: false,
     }
 }
@@ -103,6 +105,10 @@ fn what_lies_about_its_lengths_is_no_hello() {
         extension(16, &vec16(&[0])),
         extension(16, &[0, 0, 1]),
         extension(43, &vec8(&[3])),
+        extension(13, &vec16(&[4])),
+        extension(13, &[0]),
+        [extension(0xfe0d, &[]), extension(0xfe0d, &[])].concat(),
+        (100..400).flat_map(|kind| extension(kind, &[])).collect(),
     ];
     for bad in bad {
         assert_eq!(
@@ -120,6 +126,15 @@ fn what_lies_about_its_lengths_is_no_hello() {
             let _ = parse_message(&bytes);
         }
     }
+}
+
+#[test]
+fn a_fingerprint_is_of_what_was_read() {
+    let Parsed::Hello(hello) = parse(&records(&message(), 50)) else {
+        panic!("no hello");
+    };
+    // By hand: SHA-256 of "1301", and of "000d,0015,002b_0403,0804".
+    assert_eq!(hello.ja4(), "t13d0105h2_0f2cb44170f4_e0b9a5db47b5");
 }
 
 #[test]

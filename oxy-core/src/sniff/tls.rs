@@ -16,8 +16,23 @@ pub struct ClientHello {
     pub cipher_suites: Vec<u16>,
     /// The extensions that it sends, in its order, without those of GREASE.
     pub extensions: Vec<u16>,
+    /// The signature algorithms that it takes (RFC 8446 section 4.2.3), in its order, without those of GREASE.
+    pub signature_algorithms: Vec<u16>,
     /// It hides its true `ClientHello` in this one (`encrypted_client_hello`, RFC 9849); the name is then the front's.
     pub encrypted: bool,
+}
+
+impl ClientHello {
+    /// The JA4 fingerprint of a client that comes over TCP (<https://github.com/FoxIO-LLC/ja4>): clients of a make have the
+    /// same. Anybody can have another's.
+    pub fn ja4(&self) -> String {
+        super::ja4::of(self, 't')
+    }
+
+    /// The same, of a client that comes over QUIC.
+    pub fn ja4_quic(&self) -> String {
+        super::ja4::of(self, 'q')
+    }
 }
 
 /// What has been made of the bytes so far.
@@ -42,9 +57,13 @@ const MAX_RECORD: usize = 16 * 1024;
 /// the first; thousands of a byte each are what wears out those that read them again at every byte.
 const MAX_RECORDS: usize = 64;
 
+/// How many extensions there may be: IANA knows some seventy.
+const MAX_EXTENSIONS: usize = 256;
+
 const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
+const SIGNATURE_ALGORITHMS: u16 = 13;
 const ALPN: u16 = 16;
 const SUPPORTED_VERSIONS: u16 = 43;
 const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
@@ -165,20 +184,18 @@ fn client_hello(mut body: Reader<'_>) -> Result<ClientHello, Malformed> {
     if !body.0.is_empty() {
         return Err(Malformed);
     }
-    let mut seen = 0u64;
+    let mut count = 0;
     while !extensions.0.is_empty() {
         let (kind, data) = (extensions.u16()?, extensions.vector16()?);
-        keep(&mut hello.extensions, kind);
+        count += 1;
         // RFC 8446 section 4.2: none may come twice. What is read twice could be read in two ways.
-        if kind < 64 {
-            let bit = 1 << kind;
-            if seen & bit != 0 {
-                return Err(Malformed);
-            }
-            seen |= bit;
+        if count > MAX_EXTENSIONS || hello.extensions.contains(&kind) {
+            return Err(Malformed);
         }
+        keep(&mut hello.extensions, kind);
         match kind {
             SERVER_NAME => hello.server_name = server_name(data)?,
+            SIGNATURE_ALGORITHMS => hello.signature_algorithms = schemes(data)?,
             ALPN => hello.alpn = alpn(data)?,
             SUPPORTED_VERSIONS => hello.versions = versions(data)?,
             ENCRYPTED_CLIENT_HELLO => hello.encrypted = true,
@@ -218,6 +235,15 @@ fn alpn(mut data: Reader<'_>) -> Result<Vec<Vec<u8>>, Malformed> {
             [a, b] if is_grease(u16::from_be_bytes([*a, *b])) => {}
             name => found.push(name.to_vec()),
         }
+    }
+    data.end(found)
+}
+
+fn schemes(mut data: Reader<'_>) -> Result<Vec<u16>, Malformed> {
+    let mut list = data.vector16()?;
+    let mut found = Vec::new();
+    while !list.0.is_empty() {
+        keep(&mut found, list.u16()?);
     }
     data.end(found)
 }

@@ -58,7 +58,7 @@ known! {
     6: Expect "expect" "Expect", Server "server" "Server";
     7: Trailer "trailer" "Trailer", Upgrade "upgrade" "Upgrade";
     9: Forwarded "forwarded" "Forwarded";
-    10: Connection "connection" "Connection", KeepAlive "keep-alive" "Keep-Alive";
+    10: Connection "connection" "Connection", EarlyData "early-data" "Early-Data", KeepAlive "keep-alive" "Keep-Alive";
     12: MaxForwards "max-forwards" "Max-Forwards";
     13: Authorization "authorization" "Authorization";
     14: ContentLength "content-length" "Content-Length", Http2Settings "http2-settings" "HTTP2-Settings";

@@ -3,6 +3,21 @@
 use ::h2::Reason;
 use oxy_core::{Error, ErrorKind, Retry, Side};
 
+use super::guard::Verdict;
+
+/// What the guard has let a connection go for, that `side` is the other end of. To be called once, because it is counted.
+pub(crate) fn judged(verdict: Verdict, side: Side) -> Error {
+    match verdict {
+        Verdict::Flood(flood) => {
+            flood.note();
+            Error::new(ErrorKind::Overloaded, side).because(flood)
+        }
+        Verdict::Violation(reason) => Error::new(ErrorKind::Malformed, side)
+            .context("frames of HTTP/2")
+            .because(::h2::Error::from(reason)),
+    }
+}
+
 /// What has gone wrong with a stream, or with the connection beneath it, that `side` is the other end of.
 pub(crate) fn fault(error: ::h2::Error, side: Side) -> Error {
     if let Some(io) = error.get_io() {
@@ -34,7 +49,7 @@ pub(crate) fn reason(error: &Error) -> Reason {
     match (error.kind(), error.side()) {
         (ErrorKind::Malformed, Side::Down) => Reason::PROTOCOL_ERROR,
         (ErrorKind::Overloaded | ErrorKind::Draining, _) => Reason::REFUSED_STREAM,
-        (ErrorKind::Timeout, Side::Down) => Reason::CANCEL,
+        (ErrorKind::Timeout | ErrorKind::Closed, Side::Down) => Reason::CANCEL,
         _ => Reason::INTERNAL_ERROR,
     }
 }

@@ -12,7 +12,7 @@ use oxy_core::buffer::Buffer;
 use oxy_core::{Link, StreamIo};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::guard::{Flood, Guard};
+use super::guard::{Guard, Verdict};
 
 /// A stream as the `h2` crate reads and writes it.
 pub(crate) struct Io {
@@ -57,14 +57,14 @@ impl Watch {
         self.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the peer has overdone, if it has.
-    pub(crate) fn flood(&self) -> Option<Flood> {
-        self.guard().flood()
+    /// What the peer is to be let go for, if it is.
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
+        self.guard().verdict()
     }
 
-    /// A request has been answered.
-    pub(crate) fn answered(&self) {
-        self.guard().answered();
+    /// Which header section of the connection is being read, if one is: it has begun and not ended.
+    pub(crate) fn section(&self) -> Option<u32> {
+        self.guard().section()
     }
 
     /// Whether something waits to be written that the peer does not read.
@@ -77,12 +77,34 @@ impl Watch {
         self.stirred.swap(false, Relaxed)
     }
 
-    fn wrote(&self, done: &Poll<io::Result<usize>>) {
+    /// These bytes have come; those that may be passed on are.
+    fn came(&self, news: &[u8], out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if news.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        self.stirred.store(true, Relaxed);
+        let n = self.guard().look(news, Instant::now);
+        out.put_slice(&news[..n]);
+        // No byte at all would be the end of the stream.
+        if n == 0 {
+            Poll::Pending
+        } else {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// So many of these bytes have been written.
+    fn wrote<'a>(&self, done: &Poll<io::Result<usize>>, parts: impl IntoIterator<Item = &'a [u8]>) {
         if self.stalled.load(Relaxed) != done.is_pending() {
             self.stalled.store(done.is_pending(), Relaxed);
         }
-        if let Poll::Ready(Ok(n)) = done {
-            self.guard().sent(*n);
+        if let Poll::Ready(Ok(mut left)) = *done {
+            let mut guard = self.guard();
+            for part in parts {
+                let n = left.min(part.len());
+                guard.sent(&part[..n], Instant::now);
+                left -= n;
+            }
         }
     }
 }
@@ -94,7 +116,10 @@ impl AsyncRead for Io {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let before = out.filled().len();
+        if this.watch.verdict().is_some() {
+            // Nothing that follows matters, and who reads is told so by the watch.
+            return Poll::Pending;
+        }
         if this.prefix.is_empty() {
             ready!(this.link.poll_readable(cx))?;
             // What `out` has is not initialised; making it so costs more than copying the little that usually comes.
@@ -102,17 +127,11 @@ impl AsyncRead for Io {
             let room = out.remaining().min(buffer.spare().len());
             let n = ready!(this.link.poll_read(cx, &mut buffer.spare()[..room]))?;
             buffer.advance(n);
-            out.put_slice(buffer.filled());
+            this.watch.came(buffer.filled(), out)
         } else {
             let n = this.prefix.len().min(out.remaining());
-            out.put_slice(&this.prefix.split_to(n));
+            this.watch.came(&this.prefix.split_to(n), out)
         }
-        let news = &out.filled()[before..];
-        if !news.is_empty() {
-            this.watch.stirred.store(true, Relaxed);
-            this.watch.guard().look(news, Instant::now);
-        }
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -123,7 +142,7 @@ impl AsyncWrite for Io {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let done = self.link.poll_write(cx, bytes);
-        self.watch.wrote(&done);
+        self.watch.wrote(&done, [bytes]);
         done
     }
 
@@ -133,7 +152,7 @@ impl AsyncWrite for Io {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let done = self.link.poll_write_vectored(cx, parts);
-        self.watch.wrote(&done);
+        self.watch.wrote(&done, parts.iter().map(|part| &**part));
         done
     }
 

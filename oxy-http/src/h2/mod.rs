@@ -5,11 +5,14 @@
 
 pub(crate) mod client;
 pub(crate) mod fault;
+mod frame;
 pub(crate) mod guard;
+mod hpack;
 pub(crate) mod incoming;
 mod io;
 pub(crate) mod reply;
 pub(crate) mod request;
+mod rules;
 pub(crate) mod sender;
 pub(crate) mod server;
 pub(crate) mod session;

@@ -1,7 +1,7 @@
 //! Answering a request of HTTP/2.
 
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use ::h2::{Reason, RecvStream};
 use http::{HeaderMap, Response, StatusCode, header};
@@ -164,6 +164,10 @@ pub(crate) struct Sending {
     state: State,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would be one more allocation per response"
+)]
 enum State {
     Body(Sender),
     /// There is none.
@@ -183,16 +187,10 @@ impl Sending {
     /// Writes on; ready at the end, whichever it is.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let Self { stream, state } = self;
-        let result = match state {
-            State::Body(sender) => {
-                ready!(sender.poll_response(cx, &stream.alarm, stream.options()))
-            }
-            State::Done => Ok(()),
-            State::Failed(error) => error.take().map_or(Ok(()), Err),
-        };
-        if result.is_ok() {
-            stream.answered();
+        match state {
+            State::Body(sender) => sender.poll_response(cx, &stream.alarm, stream.options()),
+            State::Done => Poll::Ready(Ok(())),
+            State::Failed(error) => Poll::Ready(error.take().map_or(Ok(()), Err)),
         }
-        Poll::Ready(result)
     }
 }

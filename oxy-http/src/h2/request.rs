@@ -44,6 +44,9 @@ pub(crate) fn check(parts: &mut request::Parts, options: &HttpOptions) -> Result
     if wrong_path {
         return Err(malformed("a bad path"));
     }
+    if parts.uri.scheme_str() == Some("") {
+        return Err(malformed("an empty scheme"));
+    }
     authority(parts, is_tunnel)?;
     join_cookies(&mut parts.headers);
     if let Some(protocol) = protocol {

@@ -11,8 +11,8 @@ use http::{Method, Request, Response, StatusCode, header};
 use oxy_core::clock::Alarm;
 use oxy_core::{Drain, Error, ErrorKind, Link, Side, StreamIo};
 
-use super::fault::fault;
-use super::guard::{Flood, Guard};
+use super::fault::{fault, judged};
+use super::guard::{self, Flood, Guard, Verdict};
 use super::io::{Io, Watch};
 use super::reply::Reply;
 use super::request;
@@ -26,9 +26,6 @@ const PARTING: Duration = Duration::from_secs(1);
 
 /// Streams that were reset and whose last frames are still taken without complaint: as many as may be open.
 const RECENTLY_RESET: usize = 128;
-
-/// How many of a client's streams we may have to reset for errors before it has to go (CVE-2025-8671).
-const RESET_BY_US: usize = 256;
 
 /// What a client's stream and its exchange share.
 pub(crate) struct Stream {
@@ -54,10 +51,12 @@ pub(crate) struct Server {
     alarm: Alarm,
     waits: Waits,
     leaving: bool,
+    /// Whether a header section has taken too long.
+    late: bool,
 }
 
 enum State {
-    Greeting(Handshake<Io, Piece>),
+    Greeting(Box<Handshake<Io, Piece>>),
     Open(Box<Connection<Io, Piece>>),
 }
 
@@ -72,6 +71,8 @@ enum Waits {
     Idle,
     /// That the client reads what was written.
     Stalled,
+    /// The rest of this header section.
+    Section(u32),
     /// That the client agrees to part.
     Parting,
     /// That what was said last goes out.
@@ -89,10 +90,10 @@ pub(crate) enum Next {
 
 impl Server {
     pub(crate) fn new(stream: StreamIo, options: Arc<HttpOptions>, drain: Drain) -> Self {
-        let (io, watch) = Io::new(stream, Guard::of_client(Instant::now()));
-        let link = io.link().clone();
         let http2 = &options.http2;
-        let state = State::Greeting(
+        let (io, watch) = Io::new(stream, Guard::of_client(&options, Instant::now()));
+        let link = io.link().clone();
+        let state = State::Greeting(Box::new(
             ::h2::server::Builder::new()
                 .initial_window_size(http2.stream_window)
                 .initial_connection_window_size(http2.connection_window)
@@ -100,10 +101,13 @@ impl Server {
                 .max_send_buffer_size(http2.send_buffer)
                 .max_header_list_size(u32::try_from(options.head.max_head).unwrap_or(u32::MAX))
                 .max_concurrent_reset_streams(RECENTLY_RESET)
-                .max_local_error_reset_streams(Some(RESET_BY_US))
+                // Streams that are opened for nothing are the guard's to count, which knows of time; the crate's own
+                // limits are on how many there may ever be, or at one time, and an honest client can meet those.
+                .max_local_error_reset_streams(None)
+                .max_pending_accept_reset_streams(guard::resets(http2.max_streams) as usize)
                 .enable_connect_protocol()
                 .handshake(io),
-        );
+        ));
         let alarm = Alarm::new();
         alarm.set(options.timeouts.head);
         let shared = Arc::new(Shared {
@@ -118,6 +122,7 @@ impl Server {
             alarm,
             waits: Waits::Greeting,
             leaving: false,
+            late: false,
         }
     }
 
@@ -126,7 +131,8 @@ impl Server {
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>, busy: bool) -> Poll<Next> {
         loop {
             match &mut self.state {
-                State::Greeting(handshake) => match std::pin::Pin::new(handshake).poll(cx) {
+                State::Greeting(handshake) => match std::pin::Pin::new(handshake.as_mut()).poll(cx)
+                {
                     Poll::Ready(Ok(connection)) => {
                         self.state = State::Open(Box::new(connection));
                     }
@@ -169,18 +175,18 @@ impl Server {
             return Poll::Pending;
         };
         let timeouts = &self.shared.options.timeouts;
-        if let Some(flood) = self.shared.watch.flood()
+        if let Some(verdict) = self.shared.watch.verdict()
             && self.waits != Waits::Closing
         {
-            flood.note();
-            connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            connection.abrupt_shutdown(verdict.reason());
             self.waits = Waits::Closing;
             self.alarm.set(timeouts.linger);
             return Poll::Ready(None);
         }
-        let waits = match self.waits {
-            Waits::Closing => Waits::Closing,
+        let waits = match (self.waits, self.shared.watch.section()) {
+            (Waits::Closing, _) => Waits::Closing,
             _ if self.shared.watch.is_stalled() => Waits::Stalled,
+            (_, Some(section)) => Waits::Section(section),
             _ if busy => Waits::Busy,
             _ if self.leaving => Waits::Parting,
             _ => Waits::Idle,
@@ -191,6 +197,7 @@ impl Server {
             self.waits = waits;
             match waits {
                 Waits::Stalled => self.alarm.set(timeouts.body),
+                Waits::Section(_) => self.alarm.set(timeouts.head),
                 Waits::Idle => self.alarm.set(timeouts.idle),
                 Waits::Parting => self.alarm.set(PARTING.min(timeouts.idle)),
                 Waits::Busy | Waits::Greeting | Waits::Closing => {}
@@ -214,6 +221,13 @@ impl Server {
                 Poll::Ready(None)
             }
             Waits::Closing => Poll::Ready(Some(self.end())),
+            Waits::Section(_) => {
+                connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                self.late = true;
+                self.waits = Waits::Closing;
+                self.alarm.set(timeouts.linger);
+                Poll::Ready(None)
+            }
             Waits::Stalled | Waits::Busy | Waits::Greeting => {
                 let error = Error::down(ErrorKind::Timeout).context("the client does not read");
                 Poll::Ready(Some(Next::Bad(error)))
@@ -222,8 +236,12 @@ impl Server {
     }
 
     fn end(&self) -> Next {
-        match self.shared.watch.flood() {
-            Some(flood) => Next::Bad(overdone(flood)),
+        match self.shared.watch.verdict() {
+            Some(verdict) => Next::Bad(judged(verdict, Side::Down)),
+            None if self.late => {
+                let error = Error::down(ErrorKind::Timeout);
+                Next::Bad(error.context("an HTTP/2 header section"))
+            }
             None => Next::End,
         }
     }
@@ -234,19 +252,12 @@ impl Server {
     }
 }
 
-fn overdone(flood: Flood) -> Error {
-    Error::down(ErrorKind::Overloaded)
-        .context("a flood of HTTP/2 frames")
-        .because(flood)
-}
-
 fn ended(error: ::h2::Error, watch: &Watch) -> Next {
-    if let Some(flood) = watch.flood() {
-        return Next::Bad(overdone(flood));
+    if let Some(verdict) = watch.verdict() {
+        return Next::Bad(judged(verdict, Side::Down));
     }
     if error.reason() == Some(Reason::ENHANCE_YOUR_CALM) && error.is_library() {
-        Flood::Other.note();
-        return Next::Bad(overdone(Flood::Other));
+        return Next::Bad(judged(Verdict::Flood(Flood::Other), Side::Down));
     }
     if error.is_remote() && error.reason() == Some(Reason::NO_ERROR) {
         return Next::End;
@@ -332,10 +343,5 @@ impl Stream {
             // Fails only if the stream is gone.
             let _ = respond.send_informational(response);
         }
-    }
-
-    /// The response has gone out whole.
-    pub(crate) fn answered(&self) {
-        self.shared.watch.answered();
     }
 }

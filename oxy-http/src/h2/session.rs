@@ -14,7 +14,7 @@ use oxy_core::clock::Alarm;
 use oxy_core::{Error, ErrorKind, Result, Side, StreamIo, cluster};
 use tokio::sync::Notify;
 
-use super::fault::fault;
+use super::fault::{fault, judged};
 use super::guard::Guard;
 use super::io::{Io, Watch};
 use crate::body::Piece;
@@ -156,10 +156,10 @@ impl Opening {
         options: &HttpOptions,
     ) -> Result<Ticket> {
         let http2 = &options.http2;
-        let (io, watch) = Io::new(stream, Guard::of_server(Instant::now()));
+        let (io, watch) = Io::new(stream, Guard::of_server(options, Instant::now()));
         let handshake = ::h2::client::Builder::new()
             .initial_window_size(http2.stream_window)
-            .initial_connection_window_size(http2.connection_window)
+            .initial_connection_window_size(window(http2))
             .max_send_buffer_size(http2.send_buffer)
             .max_header_list_size(u32::try_from(options.head.max_head).unwrap_or(u32::MAX))
             .enable_push(false)
@@ -190,6 +190,13 @@ impl Opening {
         }
         Ok(ticket)
     }
+}
+
+/// What all streams may have together, so that those which are not read take nothing from the others.
+fn window(options: &Http2Options) -> u32 {
+    let all = options.max_streams.saturating_mul(options.stream_window);
+    // RFC 9113 section 6.9.1.
+    all.clamp(options.stream_window, i32::MAX as u32)
 }
 
 impl Drop for Opening {
@@ -293,10 +300,8 @@ async fn drive(
         if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
             return Poll::Ready(ended.err().map(|e| fault(e, Side::Up)));
         }
-        if let Some(flood) = watch.flood() {
-            flood.note();
-            let error = Error::up(ErrorKind::Overloaded).because(flood);
-            return Poll::Ready(Some(error));
+        if let Some(verdict) = watch.verdict() {
+            return Poll::Ready(Some(judged(verdict, Side::Up)));
         }
         // An origin that does not read is given up, with all that waits for it.
         if watch.is_stalled() != stalled {

@@ -123,6 +123,9 @@ pub struct RequestHop<'a> {
     pub upgrade: Option<&'a [u8]>,
     /// Whether the next hop is asked by its own name, whatever the policy says.
     pub own_name: bool,
+    /// Whether the request came before the client's handshake was over, and may be somebody's replay (RFC 8470 section
+    /// 5.1).
+    pub early: bool,
 }
 
 /// What becomes of a request.
@@ -322,6 +325,9 @@ fn emit<F: Fields, S: Sink>(
     }
     if head.te_trailers {
         sink.put(Known::Te, b"trailers");
+    }
+    if hop.early && !head.fields.has(Known::EarlyData) {
+        sink.put(Known::EarlyData, b"1");
     }
     if wire == Wire::Http1 {
         connection(head.te_trailers, hop, sink);

@@ -9,6 +9,8 @@
 
 mod bench;
 mod books;
+pub mod h2;
+pub mod offence;
 mod origin;
 mod peer;
 

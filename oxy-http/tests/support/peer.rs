@@ -94,6 +94,14 @@ impl Peer {
             .unwrap();
     }
 
+    /// Whether something has come, or the end, that has not been read.
+    pub fn has_news(&self) -> bool {
+        self.socket.set_nonblocking(true).unwrap();
+        let peeked = self.socket.peek(&mut [0]);
+        self.socket.set_nonblocking(false).unwrap();
+        !self.ahead.is_empty() || !matches!(peeked, Err(e) if e.kind() == ErrorKind::WouldBlock)
+    }
+
     /// Reads once; the end if there is nothing more.
     fn fill(&mut self) -> Result<(), End> {
         let mut buf = vec![0; 64 * 1024];

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::load::{Method, Shape};
+use crate::load::{Group, Method, Shape};
 
 /// A kind of load, the same for every peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -26,6 +26,27 @@ pub(crate) enum Case {
     L41m,
     /// Memory of 5,000 connections that have made one request each.
     Idle,
+    /// GET of 1 KiB, each on a new TLS connection with a full handshake, 64 at a time.
+    TlsHandshake,
+    /// The same with the post-quantum key exchange.
+    TlsHandshakePq,
+    /// GET of 1 KiB over TLS, 64 keep-alive connections.
+    #[value(name = "tls-get-1k")]
+    TlsGet1k,
+    /// GET of 1 MiB over TLS, 8 keep-alive connections.
+    #[value(name = "tls-get-1m")]
+    TlsGet1m,
+    /// POST of 1 MiB over TLS, 8 keep-alive connections.
+    #[value(name = "tls-post-1m")]
+    TlsPost1m,
+    /// Memory of 5,000 TLS connections that have made one request each.
+    TlsIdle,
+    /// GET of 1 KiB over HTTP/2 over TLS, 16 connections with 32 streams each.
+    #[value(name = "h2-get-1k")]
+    H2Get1k,
+    /// GET of 1 KiB over HTTP/2 in clear, 16 connections with 32 streams each.
+    #[value(name = "h2c-get-1k")]
+    H2cGet1k,
     /// GET of 1 KiB at a fixed rate (`--rate`), 64 keep-alive connections.
     #[value(name = "rate-1k")]
     Rate1k,
@@ -33,7 +54,7 @@ pub(crate) enum Case {
 
 impl Case {
     /// What runs when no case is named: all but the one that needs a rate chosen.
-    pub(crate) const DEFAULT: [Self; 7] = [
+    pub(crate) const DEFAULT: [Self; 15] = [
         Self::Get1k,
         Self::Get64k,
         Self::Get1m,
@@ -41,6 +62,14 @@ impl Case {
         Self::Conn,
         Self::L41m,
         Self::Idle,
+        Self::TlsHandshake,
+        Self::TlsHandshakePq,
+        Self::TlsGet1k,
+        Self::TlsGet1m,
+        Self::TlsPost1m,
+        Self::TlsIdle,
+        Self::H2Get1k,
+        Self::H2cGet1k,
     ];
 
     /// Its name on the command line.
@@ -53,8 +82,36 @@ impl Case {
             Self::Conn => "conn",
             Self::L41m => "l4-1m",
             Self::Idle => "idle",
+            Self::TlsHandshake => "tls-handshake",
+            Self::TlsHandshakePq => "tls-handshake-pq",
+            Self::TlsGet1k => "tls-get-1k",
+            Self::TlsGet1m => "tls-get-1m",
+            Self::TlsPost1m => "tls-post-1m",
+            Self::TlsIdle => "tls-idle",
+            Self::H2Get1k => "h2-get-1k",
+            Self::H2cGet1k => "h2c-get-1k",
             Self::Rate1k => "rate-1k",
         }
+    }
+
+    /// What a reader of its table has to know: what both ends have agreed on.
+    pub(crate) fn note(self) -> Option<String> {
+        let mut said = Vec::new();
+        if let Some(group) = self.tls() {
+            said.push(format!(
+                "TLS 1.3, TLS_AES_128_GCM_SHA256, {group}, ECDSA P-256 certificate"
+            ));
+        }
+        if let Some(streams) = self.streams() {
+            let connections = self.connections();
+            said.push(format!(
+                "HTTP/2 with {connections} connections of {streams} streams, HTTP/1.1 to the origin"
+            ));
+        }
+        if matches!(self, Self::TlsHandshake | Self::TlsHandshakePq) {
+            said.push("a full handshake and one GET for each request, no resumption".into());
+        }
+        (!said.is_empty()).then(|| said.join("; "))
     }
 
     /// Whether the proxies run as layer 4 proxies.
@@ -62,11 +119,36 @@ impl Case {
         self == Self::L41m
     }
 
+    /// The key exchange of clients that speak TLS.
+    pub(crate) fn tls(self) -> Option<Group> {
+        match self {
+            Self::TlsHandshakePq => Some(Group::X25519Mlkem768),
+            Self::TlsHandshake
+            | Self::TlsGet1k
+            | Self::TlsGet1m
+            | Self::TlsPost1m
+            | Self::TlsIdle
+            | Self::H2Get1k => Some(Group::X25519),
+            _ => None,
+        }
+    }
+
+    /// The streams of each connection of clients that speak HTTP/2.
+    pub(crate) fn streams(self) -> Option<usize> {
+        matches!(self, Self::H2Get1k | Self::H2cGet1k).then_some(32)
+    }
+
+    /// Connections to the origin that a proxy may keep: as many as there are requests in flight.
+    pub(crate) fn upstreams(self) -> usize {
+        self.streams()
+            .map_or(128, |streams| self.connections() * streams)
+    }
+
     /// How requests are offered.
     pub(crate) fn shape(self) -> Shape {
         match self {
-            Self::Conn => Shape::Fresh,
-            Self::Idle => Shape::Idle,
+            Self::Conn | Self::TlsHandshake | Self::TlsHandshakePq => Shape::Fresh,
+            Self::Idle | Self::TlsIdle => Shape::Idle,
             Self::Rate1k => Shape::Rate,
             _ => Shape::Closed,
         }
@@ -74,7 +156,7 @@ impl Case {
 
     /// What is asked for.
     pub(crate) fn method(self) -> Method {
-        if self == Self::Post1m {
+        if matches!(self, Self::Post1m | Self::TlsPost1m) {
             Method::Post
         } else {
             Method::Get
@@ -84,19 +166,20 @@ impl Case {
     /// Length of the body.
     pub(crate) fn size(self) -> usize {
         match self {
-            Self::Get1k | Self::Conn | Self::Idle | Self::Rate1k => 1 << 10,
             Self::Get64k => 64 << 10,
-            Self::Get1m | Self::Post1m | Self::L41m => 1 << 20,
+            Self::Get1m | Self::Post1m | Self::L41m | Self::TlsGet1m | Self::TlsPost1m => 1 << 20,
+            _ => 1 << 10,
         }
     }
 
     /// Connections open at a time.
     pub(crate) fn connections(self) -> usize {
         match self {
-            Self::Get1k | Self::Conn | Self::Rate1k => 64,
+            Self::Get1m | Self::Post1m | Self::L41m | Self::TlsGet1m | Self::TlsPost1m => 8,
+            Self::H2Get1k | Self::H2cGet1k => 16,
             Self::Get64k => 32,
-            Self::Get1m | Self::Post1m | Self::L41m => 8,
-            Self::Idle => 5000,
+            Self::Idle | Self::TlsIdle => 5000,
+            _ => 64,
         }
     }
 }

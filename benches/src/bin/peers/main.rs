@@ -3,6 +3,7 @@
 
 mod bars;
 mod case;
+mod identity;
 mod load;
 mod machine;
 mod origin;
@@ -25,7 +26,7 @@ use oxy_benches::{child, pinned};
 use self::case::Case;
 use self::proxy::Peer;
 
-/// Compares Oxy with nginx, `HAProxy` and bare relays.
+/// Compares Oxy with nginx, `HAProxy`, Envoy and bare relays.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -60,8 +61,12 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PATH", conflicts_with = "oxy_cmd")]
     oxy: Option<PathBuf>,
     /// What to run in oxy's place; `{mode}` (reverse or tcp), `{listen}` and `{origin}` are filled in.
+    /// In the TLS cases `{listen}` begins with https://, and `--cert FILE --key FILE` is appended.
     #[arg(long, value_name = "TEMPLATE")]
     oxy_cmd: Option<String>,
+    /// The Envoy to run. Without it: the variable ENVOY, or target/envoy/bin/envoy, or the one on the path.
+    #[arg(long, value_name = "PATH")]
+    envoy: Option<PathBuf>,
     /// The core that the proxies run on.
     #[arg(long, default_value_t = 0)]
     proxy_cpu: usize,

@@ -7,14 +7,17 @@ use serde_json::{Value, json};
 use crate::Options;
 use crate::bars::{self, Bar};
 use crate::case::Case;
-use crate::load::Sample;
+use crate::load::{Sample, Shape};
 use crate::machine::Machine;
 use crate::proxy::Peer;
 use crate::table;
 
-/// A row below this share of the best peer's throughput fails: processor time
-/// for each request flatters a proxy that has stalled.
+/// A row below this share of the best peer's throughput fails unless its core was
+/// [`SATURATED`]: processor time for each request flatters a proxy that has stalled.
 const COLLAPSED: f64 = 0.5;
+
+/// A proxy that has work to do for this many percent of the time has not stalled; it is slow.
+const SATURATED: f64 = 90.0;
 
 /// Descriptors beyond the clients' that an idle proxy may hold.
 const MAX_EXTRA_FILES: usize = 512;
@@ -26,6 +29,10 @@ pub(crate) enum Figure {
     Rate,
     /// Processor time of each request, in microseconds.
     Cpu,
+    /// How much of the time the proxy ran, in percent of one core.
+    Ran,
+    /// How much of the time it wanted to, and something else had the core.
+    Waited,
     /// Median latency.
     P50,
     /// 99th percentile of latency.
@@ -40,9 +47,11 @@ pub(crate) enum Figure {
 
 impl Figure {
     /// All of them, in the order of the columns.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Rate,
         Self::Cpu,
+        Self::Ran,
+        Self::Waited,
         Self::P50,
         Self::P99,
         Self::P999,
@@ -55,6 +64,8 @@ impl Figure {
         match self {
             Self::Rate => "req/s",
             Self::Cpu => "cpu us/req",
+            Self::Ran => "core %",
+            Self::Waited => "wait %",
             Self::P50 => "p50 us",
             Self::P99 => "p99 us",
             Self::P999 => "p99.9 us",
@@ -66,11 +77,16 @@ impl Figure {
     /// Whether a case measures it.
     pub(crate) fn applies(self, case: Case) -> bool {
         match self {
-            Self::Idle => case == Case::Idle,
+            Self::Idle => case.shape() == Shape::Idle,
             Self::Rss => true,
             Self::P999 => case == Case::Rate1k,
-            _ => case != Case::Idle,
+            _ => case.shape() != Shape::Idle,
         }
+    }
+
+    /// Whether Oxy's is worth dividing by a peer's.
+    pub(crate) fn compares(self) -> bool {
+        !matches!(self, Self::Ran | Self::Waited)
     }
 
     fn of(self, sample: &Sample) -> Option<f64> {
@@ -78,6 +94,8 @@ impl Figure {
             Self::Rate => Some(sample.requests as f64 / sample.seconds),
             Self::Cpu if sample.requests == 0 => None,
             Self::Cpu => Some(sample.cpu_ns as f64 / 1000.0 / sample.requests as f64),
+            Self::Ran => Some(sample.cpu_ns as f64 / 1e7 / sample.seconds),
+            Self::Waited => Some(sample.waited_ns as f64 / 1e7 / sample.seconds),
             Self::P50 => Some(sample.p50_us),
             Self::P99 => Some(sample.p99_us),
             Self::P999 => Some(sample.p999_us),
@@ -185,9 +203,12 @@ impl Report {
         for row in rows.iter_mut().filter(|row| Figure::Rate.applies(row.case)) {
             let share = row.median(Figure::Rate).unwrap_or(0.0)
                 / best.get(&row.case).copied().unwrap_or(f64::INFINITY);
-            if row.failure.is_none() && row.left_out.is_none() && share < COLLAPSED {
+            let busy =
+                [Figure::Ran, Figure::Waited].map(|figure| row.median(figure).unwrap_or(0.0));
+            let measured = row.failure.is_none() && row.left_out.is_none();
+            if measured && share < COLLAPSED && busy.iter().sum::<f64>() < SATURATED {
                 row.failure = Some(format!(
-                    "throughput is {:.0}% of the best peer's",
+                    "throughput is {:.0}% of the best peer's, with an idle core",
                     share * 100.0
                 ));
             }
@@ -245,6 +266,7 @@ impl Report {
                 .into_iter()
                 .filter(|figure| figure.applies(row.case));
             let figures = figures.map(|figure| {
+                let oxy = oxy.filter(|_| figure.compares());
                 let ratio = oxy.and_then(|oxy| row.oxy_ratio(oxy, figure));
                 let value = json!({ "median": row.median(figure), "oxy_ratio": ratio });
                 (figure.name().to_owned(), value)

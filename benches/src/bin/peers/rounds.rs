@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use crate::Options;
 use crate::case::Case;
-use crate::load::Sample;
+use crate::identity::Identity;
+use crate::load::{Sample, Shape};
 use crate::machine::Machine;
 use crate::oxy::Oxy;
-use crate::proxy::{Peer, Site};
+use crate::proxy::{Peer, Programs, Site};
 use crate::report::{Report, Row};
 use oxy_benches::child::{Server, TempDir, free_address, output};
 
@@ -18,7 +19,9 @@ pub(crate) async fn run(options: &Options) -> Result<Report, Box<dyn Error>> {
     let peers = chosen(&options.peers, &Peer::ALL, Some(Peer::Oxy));
     let cases = chosen(&options.cases, &Case::DEFAULT, None);
     let oxy = Oxy::find(options)?;
+    let programs = Programs::find(&oxy, options.envoy.as_deref());
     let dir = TempDir::new()?;
+    let identity = Identity::mint(&dir.sub("identity")?)?;
 
     let origin_at = free_address()?;
     let itself = std::env::current_exe()?.display().to_string();
@@ -33,12 +36,13 @@ pub(crate) async fn run(options: &Options) -> Result<Report, Box<dyn Error>> {
 
     let versions: BTreeMap<_, _> = peers
         .iter()
-        .map(|&peer| (peer, peer.version(oxy.program.as_deref())))
+        .map(|&peer| (peer, peer.version(&programs)))
         .collect();
     let mut rows = Vec::new();
     for case in cases {
         let (fit, unfit): (Vec<Peer>, Vec<Peer>) = peers.iter().partition(|&&peer| {
-            peer.unfit_for(case).is_none() && versions.get(&peer).is_some_and(Result::is_ok)
+            peer.unfit_for(case, &programs).is_none()
+                && versions.get(&peer).is_some_and(Result::is_ok)
         });
         let mut samples: BTreeMap<Peer, Vec<Result<Sample, String>>> = BTreeMap::new();
         for round in 0..options.runs as usize {
@@ -53,6 +57,8 @@ pub(crate) async fn run(options: &Options) -> Result<Report, Box<dyn Error>> {
                     origin: origin_at,
                     dir: &sub,
                     oxy_cmd: &oxy.template,
+                    identity: &identity,
+                    programs: &programs,
                 };
                 let sample = one(options, &itself, case, peer, &site).await;
                 if let Err(error) = &sample {
@@ -70,7 +76,10 @@ pub(crate) async fn run(options: &Options) -> Result<Report, Box<dyn Error>> {
             let missing = versions
                 .get(&peer)
                 .and_then(|version| version.clone().err());
-            let reason = peer.unfit_for(case).map(str::to_owned).or(missing);
+            let reason = peer
+                .unfit_for(case, &programs)
+                .map(str::to_owned)
+                .or(missing);
             Row::left_out(case, peer, reason.unwrap_or_default())
         }));
     }
@@ -90,12 +99,12 @@ async fn one(
         .prepare(case, site)
         .map_err(|error| error.to_string())?;
     let server = Server::start(&command, options.proxy_cpu, site.listen, site.dir).await?;
-    let seconds = if case == Case::Idle {
+    let seconds = if case.shape() == Shape::Idle {
         options.seconds.max(3.0)
     } else {
         options.seconds
     };
-    let load = [
+    let mut load = vec![
         itself.to_owned(),
         "load".into(),
         format!("--target={}", site.listen),
@@ -108,6 +117,12 @@ async fn one(
         format!("--seconds={seconds}"),
         format!("--rate={}", options.rate),
     ];
+    if let Some(group) = case.tls() {
+        load.push(format!("--tls={}", name(&group)));
+    }
+    if let Some(streams) = case.streams() {
+        load.push(format!("--streams={streams}"));
+    }
     // Beyond the window: the start, and opening the idle connections.
     let limit = Duration::from_secs_f64(options.warmup + seconds + 45.0);
     let printed = output(&load, options.load_cpu, limit).await?;

@@ -31,6 +31,10 @@ pub(crate) fn render(report: &Report, style: Style) -> String {
     }
     for case in report.cases() {
         heading(&mut out, style, case.name());
+        if let Some(note) = case.note() {
+            let end = if style == Style::Markdown { "\n" } else { "" };
+            let _ = writeln!(out, "{note}{end}");
+        }
         draw(&mut out, style, &cells(report, case));
     }
     let bars = report.bars();
@@ -70,7 +74,10 @@ fn cells(report: &Report, case: Case) -> Vec<Vec<String>> {
         .collect();
     let mut header = vec!["peer".to_owned()];
     for figure in &figures {
-        header.extend([figure.name().to_owned(), "x".to_owned()]);
+        header.push(figure.name().to_owned());
+        if figure.compares() {
+            header.push("x".to_owned());
+        }
     }
     header.push(String::new());
     let oxy = report.row(case, Peer::Oxy);
@@ -78,8 +85,11 @@ fn cells(report: &Report, case: Case) -> Vec<Vec<String>> {
     for row in report.rows.iter().filter(|row| row.case == case) {
         let mut line = vec![row.peer.name().to_owned()];
         for &figure in &figures {
-            let ratio = oxy.and_then(|oxy| row.oxy_ratio(oxy, figure));
-            line.extend([number(row.median(figure)), number(ratio)]);
+            line.push(number(row.median(figure)));
+            if figure.compares() {
+                let ratio = oxy.and_then(|oxy| row.oxy_ratio(oxy, figure));
+                line.push(number(ratio));
+            }
         }
         line.push(remark(row));
         cells.push(line);

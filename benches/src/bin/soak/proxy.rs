@@ -92,8 +92,8 @@ impl Proxy {
 
     /// Processor time so far, in seconds.
     pub(crate) fn cpu(&self) -> Result<f64, String> {
-        let ns = usage::cpu_ns(self.pid).map_err(|error| error.to_string())?;
-        Ok(ns as f64 / 1e9)
+        let time = usage::processor(self.pid).map_err(|error| error.to_string())?;
+        Ok(time.ran_ns as f64 / 1e9)
     }
 
     /// Open flows, as its admin listener counts them.

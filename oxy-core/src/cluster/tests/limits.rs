@@ -134,7 +134,13 @@ fn retries_are_limited() {
     assert_eq!(cluster.report().requests.unwrap().used, 1);
     balancer.pick(&Want::default()).unwrap();
     drop(held);
+    // One that goes well makes room while it is still under way.
+    let mut long = balancer.pick(&again).unwrap();
+    balancer.pick(&again).unwrap_err();
+    long.note(Verdict::Success, None);
+    assert_eq!(cluster.report().retries.unwrap().used, 0);
     balancer.pick(&again).unwrap();
+    assert_eq!(cluster.report().requests.unwrap().used, 1);
 }
 
 #[test]

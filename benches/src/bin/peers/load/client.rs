@@ -1,87 +1,19 @@
-//! One client connection and the exchange that it is in.
+//! One HTTP/1.1 connection and the exchange that it is in.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
-use clap::ValueEnum;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
-use socket2::{Domain, Socket, Type};
+use rustls::client::ClientConfig;
+use socket2::Socket;
 
+use super::request::Request;
+use super::wire::{Broken, Buffers, Wire};
 use crate::poller::Ready;
 use oxy_benches::head::Head;
-use oxy_benches::pattern;
-
-/// What is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Method {
-    /// A body comes back.
-    Get,
-    /// A body goes out.
-    Post,
-}
-
-/// Above this length only a sample of the bodies is compared byte by byte: the
-/// load generator must not be the bottleneck.
-const COMPARE_ALL: usize = 16 << 10;
-
-/// One in so many long bodies is compared.
-const SAMPLE: u64 = 16;
-
-/// What one slot sends, prepared once.
-#[derive(Debug)]
-pub(crate) struct Request {
-    plain: Vec<u8>,
-    /// The same, asking the origin to compare the body.
-    compared: Vec<u8>,
-    body: &'static [u8],
-    expected: &'static [u8],
-}
-
-impl Request {
-    /// The request of `slot`; nothing if `size` is beyond the pattern.
-    pub(crate) fn new(
-        method: Method,
-        size: usize,
-        slot: usize,
-        target: SocketAddr,
-    ) -> Option<Self> {
-        let shift = pattern::shift(slot);
-        let bytes = pattern::body(size, shift)?;
-        let fields = format!("Host: {target}\r\nUser-Agent: peers/1\r\nAccept: */*\r\n");
-        Some(match method {
-            Method::Get => {
-                let head = format!("GET /b/{size}/{shift} HTTP/1.1\r\n{fields}\r\n").into_bytes();
-                Self {
-                    plain: head.clone(),
-                    compared: head,
-                    body: b"",
-                    expected: bytes,
-                }
-            }
-            Method::Post => {
-                let head = |kind| {
-                    format!(
-                        "POST /{kind}/{shift} HTTP/1.1\r\n{fields}Content-Length: {size}\r\n\r\n"
-                    )
-                    .into_bytes()
-                };
-                Self {
-                    plain: head('p'),
-                    compared: head('c'),
-                    body: bytes,
-                    expected: b"ok",
-                }
-            }
-        })
-    }
-
-    /// Whether exchange number `serial` is one whose body is compared.
-    fn compares(&self, serial: u64) -> bool {
-        self.body.len().max(self.expected.len()) <= COMPARE_ALL || serial.is_multiple_of(SAMPLE)
-    }
-}
 
 /// How far an exchange is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,11 +34,77 @@ pub(crate) enum Progress {
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct Client {
-    pub(crate) socket: Socket,
+    wire: Wire,
     pub(crate) started: Instant,
+    exchange: Exchange,
+}
+
+impl Client {
+    /// Begins to connect, as the load's connection `number`.
+    pub(crate) fn connect(
+        number: u64,
+        target: SocketAddr,
+        tls: Option<&Arc<ClientConfig>>,
+    ) -> io::Result<Self> {
+        let started = Instant::now();
+        let wire = Wire::connect(number, target, tls)?;
+        Ok(Self {
+            wire,
+            started,
+            exchange: Exchange::after(number),
+        })
+    }
+
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.wire.socket
+    }
+
     /// Whether an exchange is under way.
-    pub(crate) busy: bool,
+    pub(crate) fn busy(&self) -> bool {
+        self.exchange.busy
+    }
+
+    /// Begins the next exchange on an open connection.
+    pub(crate) fn start(&mut self, request: &Request, buffers: &mut Buffers) -> Progress {
+        self.exchange.start(request);
+        match self.exchange.send(&mut self.wire, request, buffers) {
+            Ok(()) => Progress::Pending,
+            Err(Broken) => Progress::Broken,
+        }
+    }
+
+    /// Goes on after an event.
+    pub(crate) fn advance(
+        &mut self,
+        ready: Ready,
+        request: &Request,
+        buffers: &mut Buffers,
+    ) -> Progress {
+        let Self { wire, exchange, .. } = self;
+        if wire.is_tls() {
+            return exchange.advance_sealed(wire, ready, request, buffers);
+        }
+        if ready.writable && exchange.send(wire, request, buffers).is_err() {
+            return Progress::Broken;
+        }
+        if !ready.readable {
+            return Progress::Pending;
+        }
+        exchange.receive(&wire.socket, ready, request, &mut buffers.read)
+    }
+
+    /// Closes the connection in order.
+    pub(crate) fn close(mut self) {
+        self.wire.farewell();
+    }
+}
+
+/// A request on its way out and its answer on its way in.
+#[derive(Debug)]
+struct Exchange {
     serial: u64,
+    /// Whether it is under way.
+    busy: bool,
     compare: bool,
     sent: usize,
     /// The start of an answer's head that has not arrived whole.
@@ -117,57 +115,59 @@ pub(crate) struct Client {
     closes: bool,
 }
 
-impl Client {
-    /// Begins to connect from `source`.
-    pub(crate) fn connect(source: SocketAddr, target: SocketAddr, serial: u64) -> io::Result<Self> {
-        let started = Instant::now();
-        let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None)?;
-        socket.set_tcp_nodelay(true)?;
-        socket.bind(&source.into())?;
-        match socket.connect(&target.into()) {
-            Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => {
-                return Err(error);
-            }
-            _ => {}
-        }
-        Ok(Self {
-            socket,
-            started,
-            busy: false,
+impl Exchange {
+    /// None yet; the first will have the number after `serial`.
+    fn after(serial: u64) -> Self {
+        Self {
             serial,
+            busy: false,
             compare: false,
             sent: 0,
             partial: Vec::new(),
             body_at: None,
             right: true,
             closes: false,
-        })
+        }
     }
 
-    /// Begins the next exchange on an open connection.
-    pub(crate) fn start(&mut self, request: &Request) -> Progress {
+    fn start(&mut self, request: &Request) {
         self.serial += 1;
         self.compare = request.compares(self.serial);
         self.busy = true;
         self.sent = 0;
         self.body_at = None;
         self.right = true;
-        self.send(request)
     }
 
-    /// Goes on after an event.
-    pub(crate) fn advance(
+    /// Sends as much of the request as there is room for.
+    fn send(
         &mut self,
+        wire: &mut Wire,
+        request: &Request,
+        buffers: &mut Buffers,
+    ) -> Result<(), Broken> {
+        let head = request.head(self.compare);
+        while self.busy && self.sent < head.len() + request.body.len() {
+            let parts = [
+                head.get(self.sent..).unwrap_or_default(),
+                &request.body[self.sent.saturating_sub(head.len())..],
+            ];
+            match wire.send(parts, buffers)? {
+                0 => break,
+                sent => self.sent += sent,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what a socket without TLS has.
+    fn receive(
+        &mut self,
+        socket: &Socket,
         ready: Ready,
         request: &Request,
         scratch: &mut [u8],
     ) -> Progress {
-        if ready.writable && self.busy && self.send(request) == Progress::Broken {
-            return Progress::Broken;
-        }
-        if !ready.readable {
-            return Progress::Pending;
-        }
         loop {
             let (want, flags) = match self.body_at {
                 Some(at) if !self.compare => {
@@ -179,7 +179,7 @@ impl Client {
                 }
                 _ => (scratch.len(), RecvFlags::empty()),
             };
-            let got = match recv(&self.socket, &mut scratch[..want], flags) {
+            let got = match recv(socket, &mut scratch[..want], flags) {
                 Ok((_, got)) if got > 0 && self.busy => got,
                 Err(Errno::AGAIN) => return Progress::Pending,
                 _ => return Progress::Broken,
@@ -193,24 +193,34 @@ impl Client {
         }
     }
 
-    fn send(&mut self, request: &Request) -> Progress {
-        let head = if self.compare {
-            &request.compared
-        } else {
-            &request.plain
-        };
-        while self.sent < head.len() + request.body.len() {
-            let parts = [
-                IoSlice::new(head.get(self.sent..).unwrap_or_default()),
-                IoSlice::new(&request.body[self.sent.saturating_sub(head.len())..]),
-            ];
-            match rustix::io::writev(&self.socket, &parts) {
-                Ok(sent) => self.sent += sent,
-                Err(Errno::AGAIN) => break,
-                Err(_) => return Progress::Broken,
-            }
+    /// Takes what TLS has, and sends when the handshake or the socket allows it.
+    fn advance_sealed(
+        &mut self,
+        wire: &mut Wire,
+        ready: Ready,
+        request: &Request,
+        buffers: &mut Buffers,
+    ) -> Progress {
+        let mut progress = Progress::Pending;
+        let received = wire.receive(ready, buffers, &mut |bytes| {
+            progress = match progress {
+                Progress::Pending if self.busy => self.arrived(bytes.len(), Some(bytes), request),
+                _ => Progress::Broken, // nobody has asked for it
+            };
+        });
+        match (progress, received) {
+            // The answer came whole before the end.
+            (Progress::Done { right, .. }, Err(Broken)) => Progress::Done {
+                right,
+                closes: true,
+            },
+            (Progress::Pending, Err(Broken)) => Progress::Broken,
+            (Progress::Pending, Ok(())) => match self.send(wire, request, buffers) {
+                Ok(()) => Progress::Pending,
+                Err(Broken) => Progress::Broken,
+            },
+            (progress, _) => progress,
         }
-        Progress::Pending
     }
 
     /// Takes `count` bytes; `kept` are they, unless the kernel dropped them.

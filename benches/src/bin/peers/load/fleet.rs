@@ -1,23 +1,20 @@
-//! All the connections of one load, by slot.
+//! All the HTTP/1.1 connections of one load, by slot.
 
 use std::error::Error;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::client::ClientConfig;
 
 use super::Load;
-use super::client::{Client, Progress, Request};
+use super::client::{Client, Progress};
+use super::request::{self, Request};
+use super::tally::Tally;
+use super::tls;
+use super::wire::Buffers;
 use crate::poller::Poller;
-
-/// Read size: a whole receive queue, as far as loopback fills one.
-const SCRATCH: usize = 512 << 10;
-
-/// Loopback addresses that connections come from, in turn, so that one address's
-/// 28,000 ports do not run out while closed connections are in `TIME_WAIT`.
-const SOURCES: u64 = 200;
-
-/// So many failures end the run: there is nothing left to measure.
-const MAX_ERRORS: u64 = 1000;
 
 /// A slot's exchange is over.
 #[derive(Debug, Clone, Copy)]
@@ -38,20 +35,25 @@ struct Slot {
 #[derive(Debug)]
 pub(crate) struct Fleet {
     target: SocketAddr,
+    tls: Option<Arc<ClientConfig>>,
     poller: Poller,
     slots: Vec<Slot>,
-    scratch: Vec<u8>,
+    buffers: Buffers,
     opened: u64,
-    wrong: u64,
-    errors: u64,
+    pub(crate) tally: Tally,
 }
 
 impl Fleet {
     /// The slots of `load`, none connected.
     pub(crate) fn new(load: &Load) -> Result<Self, Box<dyn Error>> {
+        let tls = load
+            .tls
+            .map(|group| tls::config(group, b"http/1.1"))
+            .transpose()?;
+        let host = request::host(load.target, tls.is_some());
         let slots = (0..load.connections)
             .map(|slot| {
-                let request = Request::new(load.method, load.size, slot, load.target)?;
+                let request = Request::new(load.method, load.size, slot, &host)?;
                 Some(Slot {
                     request,
                     client: None,
@@ -61,44 +63,36 @@ impl Fleet {
             .ok_or("the body is longer than the pattern")?;
         Ok(Self {
             target: load.target,
+            tls,
             poller: Poller::new()?,
             slots,
-            scratch: vec![0; SCRATCH],
+            buffers: Buffers::new(),
             opened: 0,
-            wrong: 0,
-            errors: 0,
+            tally: Tally::default(),
         })
-    }
-
-    /// Answers that were not as expected.
-    pub(crate) fn wrong(&self) -> u64 {
-        self.wrong
-    }
-
-    /// Connections that failed.
-    pub(crate) fn errors(&self) -> u64 {
-        self.errors
     }
 
     /// Sends the slot's next request, connecting first if need be.
     pub(crate) fn launch(&mut self, slot: usize) -> Result<(), Box<dyn Error>> {
         loop {
+            let fresh = match self.slots[slot].client {
+                Some(_) => None,
+                None => self.connect(slot).ok(),
+            };
             let Slot { request, client } = &mut self.slots[slot];
-            let started = match client {
-                Some(client) => {
-                    client.started = std::time::Instant::now();
-                    client.start(request)
+            let started = match (client.as_mut(), fresh) {
+                (Some(client), _) => {
+                    client.started = Instant::now();
+                    client.start(request, &mut self.buffers)
                 }
-                None => match connect(&self.poller, &mut self.opened, self.target, slot) {
-                    Ok(fresh) => client.insert(fresh).start(request),
-                    Err(_) => Progress::Broken,
-                },
+                (None, Some(fresh)) => client.insert(fresh).start(request, &mut self.buffers),
+                (None, None) => Progress::Broken,
             };
             if started != Progress::Broken {
                 return Ok(());
             }
             *client = None;
-            self.failed()?;
+            self.tally.failed()?;
         }
     }
 
@@ -115,18 +109,15 @@ impl Fleet {
             client: place,
         } = &mut self.slots[ready.key];
         let Some(client) = place else { return Ok(None) };
-        let was_busy = client.busy;
-        match client.advance(ready, request, &mut self.scratch) {
+        let was_busy = client.busy();
+        match client.advance(ready, request, &mut self.buffers) {
             Progress::Pending => Ok(None),
             Progress::Done { right, closes } => {
                 let latency = client.started.elapsed();
-                self.wrong += u64::from(!right);
                 if closes {
                     *place = None;
                 }
-                if self.wrong > MAX_ERRORS {
-                    return Err("the answers are wrong".into());
-                }
+                self.tally.answered(right)?;
                 Ok(Some(Done {
                     slot: ready.key,
                     latency: Some(latency),
@@ -134,7 +125,7 @@ impl Fleet {
             }
             Progress::Broken => {
                 *place = None;
-                self.failed()?;
+                self.tally.failed()?;
                 // A resting connection has nobody waiting for it.
                 Ok(was_busy.then_some(Done {
                     slot: ready.key,
@@ -146,29 +137,16 @@ impl Fleet {
 
     /// Closes the slot's connection.
     pub(crate) fn close(&mut self, slot: usize) {
-        self.slots[slot].client = None;
-    }
-
-    fn failed(&mut self) -> Result<(), Box<dyn Error>> {
-        self.errors += 1;
-        if self.errors > MAX_ERRORS {
-            return Err("too many connections failed".into());
+        if let Some(client) = self.slots[slot].client.take() {
+            client.close();
         }
-        Ok(())
     }
-}
 
-/// A new connection, already watched.
-fn connect(
-    poller: &Poller,
-    opened: &mut u64,
-    target: SocketAddr,
-    slot: usize,
-) -> io::Result<Client> {
-    *opened += 1;
-    let last = u8::try_from(2 + *opened % SOURCES).unwrap_or(2);
-    let source = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0));
-    let client = Client::connect(source, target, *opened)?;
-    poller.add(&client.socket, slot)?;
-    Ok(client)
+    /// A new connection, already watched.
+    fn connect(&mut self, slot: usize) -> io::Result<Client> {
+        self.opened += 1;
+        let client = Client::connect(self.opened, self.target, self.tls.as_ref())?;
+        self.poller.add(client.socket(), slot)?;
+        Ok(client)
+    }
 }

@@ -3,7 +3,12 @@
 
 mod client;
 mod fleet;
+mod h2;
 mod histogram;
+mod request;
+mod tally;
+mod tls;
+mod wire;
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -13,10 +18,12 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::client::Method;
 use self::fleet::Fleet;
 use self::histogram::Histogram;
-use oxy_benches::usage;
+pub(crate) use self::request::Method;
+use self::tally::Tally;
+pub(crate) use self::tls::{Group, SERVER_NAME};
+use oxy_benches::usage::{self, Processor};
 
 /// How requests are offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -52,6 +59,12 @@ pub(crate) struct Load {
     /// Connections open at a time.
     #[arg(long)]
     pub(crate) connections: usize,
+    /// Speak TLS, with this key exchange.
+    #[arg(long, value_enum)]
+    pub(crate) tls: Option<Group>,
+    /// Speak HTTP/2, with so many streams on each connection.
+    #[arg(long)]
+    pub(crate) streams: Option<usize>,
     /// Seconds before the measured window.
     #[arg(long)]
     pub(crate) warmup: f64,
@@ -72,6 +85,8 @@ pub(crate) struct Sample {
     pub(crate) seconds: f64,
     /// The proxy's processor time within the window, in nanoseconds.
     pub(crate) cpu_ns: u64,
+    /// How long it waited for its core within the window.
+    pub(crate) waited_ns: u64,
     /// Latency percentiles, in microseconds.
     pub(crate) p50_us: f64,
     /// See [`p50_us`](Self::p50_us).
@@ -92,10 +107,12 @@ pub(crate) struct Sample {
 
 /// Runs the load and prints its sample as JSON.
 pub(crate) fn run(load: &Load) -> Result<(), Box<dyn Error>> {
-    let sample = match load.shape {
-        Shape::Closed | Shape::Fresh => closed(load)?,
-        Shape::Rate => rated(load)?,
-        Shape::Idle => idle(load)?,
+    let sample = match (load.shape, load.streams) {
+        (Shape::Closed, Some(streams)) => h2::closed(load, streams)?,
+        (_, Some(_)) => return Err("HTTP/2 has the closed shape only".into()),
+        (Shape::Closed | Shape::Fresh, None) => closed(load)?,
+        (Shape::Rate, None) => rated(load)?,
+        (Shape::Idle, None) => idle(load)?,
     };
     println!("{}", serde_json::to_string(&sample)?);
     Ok(())
@@ -105,7 +122,7 @@ pub(crate) fn run(load: &Load) -> Result<(), Box<dyn Error>> {
 struct Window<'a> {
     load: &'a Load,
     opens: Instant,
-    opened: Option<(Instant, u64)>,
+    opened: Option<(Instant, Processor)>,
     latency: Histogram,
 }
 
@@ -126,7 +143,7 @@ impl<'a> Window<'a> {
             return Ok(now.duration_since(at).as_secs_f64() >= self.load.seconds);
         }
         if now >= self.opens {
-            self.opened = Some((now, usage::cpu_ns(self.load.pid)?));
+            self.opened = Some((now, usage::processor(self.load.pid)?));
         }
         Ok(false)
     }
@@ -137,18 +154,19 @@ impl<'a> Window<'a> {
         }
     }
 
-    fn finish(self, fleet: &Fleet) -> Result<Sample, Box<dyn Error>> {
-        let cpu_ns = usage::cpu_ns(self.load.pid)?;
+    fn finish(self, tally: Tally) -> Result<Sample, Box<dyn Error>> {
+        let after = usage::processor(self.load.pid)?;
         let (at, before) = self.opened.ok_or("the window never opened")?;
         Ok(Sample {
             requests: self.latency.count(),
             seconds: at.elapsed().as_secs_f64(),
-            cpu_ns: cpu_ns.saturating_sub(before),
+            cpu_ns: after.ran_ns.saturating_sub(before.ran_ns),
+            waited_ns: after.waited_ns.saturating_sub(before.waited_ns),
             p50_us: self.latency.percentile_us(0.5),
             p99_us: self.latency.percentile_us(0.99),
             p999_us: self.latency.percentile_us(0.999),
-            wrong: fleet.wrong(),
-            errors: fleet.errors(),
+            wrong: tally.wrong,
+            errors: tally.errors,
             rss_bytes: usage::rss_bytes(self.load.pid)?,
             ..Sample::default()
         })
@@ -175,7 +193,7 @@ fn closed(load: &Load) -> Result<Sample, Box<dyn Error>> {
             fleet.launch(done.slot)?;
         }
         if window.tick(Instant::now())? {
-            return window.finish(&fleet);
+            return window.finish(fleet.tally);
         }
     }
 }
@@ -197,7 +215,7 @@ fn rated(load: &Load) -> Result<Sample, Box<dyn Error>> {
             for at in overdue {
                 window.record(now.duration_since(at));
             }
-            return window.finish(&fleet);
+            return window.finish(fleet.tally);
         }
         while due <= now {
             overdue.push_back(due);
@@ -266,8 +284,8 @@ fn idle(load: &Load) -> Result<Sample, Box<dyn Error>> {
         }
     }
     let after = usage::rss_bytes(load.pid)?;
-    sample.errors += fleet.errors();
-    sample.wrong += fleet.wrong();
+    sample.errors += fleet.tally.errors;
+    sample.wrong += fleet.tally.wrong;
     sample.rss_bytes = after;
     sample.idle_bytes = Some((after as f64 - before as f64) / load.connections as f64);
     sample.extra_files = Some(usage::open_files(load.pid)?.saturating_sub(load.connections));

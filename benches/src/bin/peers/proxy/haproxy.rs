@@ -8,7 +8,12 @@ use crate::case::Case;
 /// chose to splice here, and the default pipe of 64 KiB costs three times as much for
 /// each MiB, so both are said outright.
 pub(super) fn config(case: Case, site: &Site<'_>) -> String {
-    let Site { listen, origin, .. } = site;
+    let Site {
+        listen,
+        origin,
+        identity,
+        ..
+    } = site;
     let (mode, reuse) = if case.layer_4() {
         ("tcp", "")
     } else {
@@ -18,15 +23,21 @@ pub(super) fn config(case: Case, site: &Site<'_>) -> String {
         )
     };
     let pool = if case.layer_4() {
-        ""
+        String::new()
     } else {
-        " pool-max-conn 128 pool-purge-delay 60s"
+        let upstreams = case.upstreams();
+        format!(" pool-max-conn {upstreams} pool-purge-delay 60s")
+    };
+    let bind = match (case.tls(), case.streams()) {
+        (Some(_), _) => format!(" ssl crt {} alpn h2,http/1.1", identity.both.display()),
+        (None, Some(_)) => " proto h2".into(),
+        (None, None) => String::new(),
     };
     format!(
         "global\n    nbthread 1\n    maxconn 7000\n    tune.pipesize 1048576\n\
          defaults\n    mode {mode}\n    option splice-request\n    option splice-response\n{reuse}    \
          timeout connect 5s\n    timeout client 75s\n    timeout server 75s\n\
-         frontend front\n    bind {listen} backlog 4096\n    default_backend back\n\
+         frontend front\n    bind {listen} backlog 4096{bind}\n    default_backend back\n\
          backend back\n    server origin {origin}{pool}\n"
     )
 }

@@ -1,7 +1,9 @@
 //! Who is measured, and how each of them is set up.
 
+mod envoy;
 mod haproxy;
 mod nginx;
+mod programs;
 
 use std::fs;
 use std::io;
@@ -11,7 +13,9 @@ use std::process::Command;
 
 use clap::ValueEnum;
 
+pub(crate) use self::programs::Programs;
 use crate::case::Case;
+use crate::identity::Identity;
 
 /// A proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -24,11 +28,16 @@ pub(crate) enum Peer {
     NginxUnbuffered,
     /// `HAProxy`, splicing bodies through pipes of 1 MiB.
     Haproxy,
+    /// Envoy.
+    Envoy,
     /// A floor: bare tokio, copying.
     Relay,
     /// A floor: bare tokio, splicing.
     SpliceRelay,
 }
+
+/// Why there is no post-quantum row, if there is none.
+const NO_MLKEM: &str = "its OpenSSL is older than 3.5, which brought ML-KEM";
 
 /// A command line.
 pub(crate) type CommandLine = Vec<String>;
@@ -44,15 +53,20 @@ pub(crate) struct Site<'a> {
     pub(crate) dir: &'a Path,
     /// Oxy's command line, with `{mode}`, `{listen}` and `{origin}` in it.
     pub(crate) oxy_cmd: &'a [String],
+    /// What it presents in the TLS cases.
+    pub(crate) identity: &'a Identity,
+    /// Where the proxies are.
+    pub(crate) programs: &'a Programs,
 }
 
 impl Peer {
     /// All of them; Oxy first, because the others are compared with it.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Oxy,
         Self::Nginx,
         Self::NginxUnbuffered,
         Self::Haproxy,
+        Self::Envoy,
         Self::Relay,
         Self::SpliceRelay,
     ];
@@ -64,6 +78,7 @@ impl Peer {
             Self::Nginx => "nginx",
             Self::NginxUnbuffered => "nginx-unbuffered",
             Self::Haproxy => "haproxy",
+            Self::Envoy => "envoy",
             Self::Relay => "relay",
             Self::SpliceRelay => "splice-relay",
         }
@@ -75,8 +90,19 @@ impl Peer {
     }
 
     /// Why a case says nothing about this peer, if it does not.
-    pub(crate) fn unfit_for(self, case: Case) -> Option<&'static str> {
+    pub(crate) fn unfit_for(self, case: Case, programs: &Programs) -> Option<&'static str> {
         match (self, case) {
+            (Self::Relay | Self::SpliceRelay, _) if case.tls().is_some() => {
+                Some("a relay knows no TLS")
+            }
+            (Self::Relay | Self::SpliceRelay, _) if case.streams().is_some() => {
+                Some("a relay knows no HTTP")
+            }
+            (Self::NginxUnbuffered, Case::TlsHandshake | Case::TlsHandshakePq) => {
+                Some("the same as nginx where no body matters")
+            }
+            (Self::Nginx, Case::TlsHandshakePq) if !programs.nginx_mlkem => Some(NO_MLKEM),
+            (Self::Haproxy, Case::TlsHandshakePq) if !programs.haproxy_mlkem => Some(NO_MLKEM),
             (Self::Relay | Self::SpliceRelay, Case::Conn | Case::Idle) => {
                 Some("a relay has no upstream keep-alive")
             }
@@ -95,14 +121,30 @@ impl Peer {
         Ok(match self {
             Self::Oxy => {
                 let mode = if case.layer_4() { "tcp" } else { "reverse" };
-                site.oxy_cmd
+                let tls = case.tls().is_some();
+                let listen = if tls {
+                    format!("https://{listen}")
+                } else {
+                    listen
+                };
+                let mut command: CommandLine = site
+                    .oxy_cmd
                     .iter()
                     .map(|word| {
                         word.replace("{mode}", mode)
                             .replace("{listen}", &listen)
                             .replace("{origin}", &origin)
                     })
-                    .collect()
+                    .collect();
+                if tls {
+                    let Identity {
+                        certificate, key, ..
+                    } = site.identity;
+                    let (certificate, key) =
+                        (certificate.display().to_string(), key.display().to_string());
+                    command.extend(words(&["--cert", &certificate, "--key", &key]));
+                }
+                command
             }
             Self::Nginx | Self::NginxUnbuffered => {
                 let buffered = self == Self::Nginx;
@@ -119,6 +161,20 @@ impl Peer {
                 fs::write(&config, haproxy::config(case, site))?;
                 words(&["haproxy", "-db", "-f", &config.display().to_string()])
             }
+            Self::Envoy => {
+                let config = config.with_extension("json"); // which says how to read it
+                fs::write(&config, envoy::config(case, site).to_string())?;
+                words(&[
+                    &site.programs.envoy.display().to_string(),
+                    "--config-path",
+                    &config.display().to_string(),
+                    "--concurrency",
+                    "1",
+                    "--disable-hot-restart",
+                    "--log-level",
+                    "error",
+                ])
+            }
             Self::Relay => words(&[&itself()?, "relay", &listen, &origin]),
             Self::SpliceRelay => words(&[&itself()?, "relay", &listen, &origin, "--splice"]),
         })
@@ -126,12 +182,13 @@ impl Peer {
 
     /// What it calls itself, or why it cannot run here. Nothing can be asked of
     /// what stands in Oxy's place.
-    pub(crate) fn version(self, oxy: Option<&Path>) -> Result<String, String> {
-        let (program, flag) = match (self, oxy) {
+    pub(crate) fn version(self, programs: &Programs) -> Result<String, String> {
+        let (program, flag) = match (self, &programs.oxy) {
             (Self::Oxy, None) => return Ok("replaced by --oxy-cmd".into()),
-            (Self::Oxy, Some(oxy)) => (oxy, "--version"),
+            (Self::Oxy, Some(oxy)) => (oxy.as_path(), "--version"),
             (Self::Nginx | Self::NginxUnbuffered, _) => (Path::new("nginx"), "-v"),
             (Self::Haproxy, _) => (Path::new("haproxy"), "-v"),
+            (Self::Envoy, _) => (programs.envoy.as_path(), "--version"),
             (Self::Relay | Self::SpliceRelay, _) => return Ok("built with the harness".into()),
         };
         let output = Command::new(program)
@@ -140,7 +197,8 @@ impl Peer {
             .map_err(|error| format!("{} does not start: {error}", program.display()))?;
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);
-        Ok(text.lines().next().unwrap_or("unknown").trim().to_owned())
+        let line = text.lines().find(|line| !line.trim().is_empty());
+        Ok(line.unwrap_or("unknown").trim().to_owned())
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) fn config(case: Case, site: &Site<'_>, buffered: bool) -> String {
     let body = if case.layer_4() {
         stream(site)
     } else {
-        http(site, buffered)
+        http(case, site, buffered)
     };
     format!(
         "{module}daemon off;\n\
@@ -38,8 +38,31 @@ pub(super) fn config(case: Case, site: &Site<'_>, buffered: bool) -> String {
     )
 }
 
-fn http(site: &Site<'_>, buffered: bool) -> String {
-    let Site { listen, origin, .. } = site;
+fn http(case: Case, site: &Site<'_>, buffered: bool) -> String {
+    let Site {
+        listen,
+        origin,
+        identity,
+        ..
+    } = site;
+    let tls = match case.tls() {
+        // TLS 1.3 is not among the defaults of this nginx. `auto` allows every group that OpenSSL has.
+        Some(_) => format!(
+            "ssl_protocols TLSv1.2 TLSv1.3;\n\
+             ssl_ecdh_curve auto;\n\
+             ssl_certificate {};\n\
+             ssl_certificate_key {};\n",
+            identity.certificate.display(),
+            identity.key.display()
+        ),
+        None => String::new(),
+    };
+    let ssl = if case.tls().is_some() { " ssl" } else { "" };
+    let http2 = if case.streams().is_some() {
+        " http2"
+    } else {
+        ""
+    };
     // Never through a file: neither row is about disks. The unbuffered row passes on
     // what one read took; of 16, 64 and 256 KiB the last did best over all cases.
     let buffering = if buffered {
@@ -53,6 +76,7 @@ fn http(site: &Site<'_>, buffered: bool) -> String {
          proxy_buffers 4 256k;\n\
          client_body_buffer_size 256k;\n"
     };
+    let upstreams = case.upstreams();
     format!(
         "http {{\n\
          access_log off;\n\
@@ -67,9 +91,10 @@ fn http(site: &Site<'_>, buffered: bool) -> String {
          uwsgi_temp_path uwsgi;\n\
          scgi_temp_path scgi;\n\
          {buffering}\
-         upstream origin {{ server {origin}; keepalive 128; keepalive_requests 1000000000; }}\n\
+         upstream origin {{ server {origin}; keepalive {upstreams}; keepalive_requests 1000000000; }}\n\
          server {{\n\
-         listen {listen} backlog=4096;\n\
+         listen {listen}{ssl}{http2} backlog=4096;\n\
+         {tls}\
          location / {{\n\
          proxy_pass http://origin;\n\
          proxy_http_version 1.1;\n\
