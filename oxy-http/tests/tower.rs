@@ -402,10 +402,10 @@ impl HttpHooks for Hello {
     type Cx = ();
 
     async fn on_request(&self, at: At<'_>, (): &mut (), req: &mut Req) -> Result<Route> {
-        match req.uri().path().starts_with("/hello/") {
-            true => self.0.answer(at.info, req).await,
-            false => Ok(Route::Table),
+        if req.uri().path().starts_with("/hello/") {
+            return self.0.answer(at.info, req).await;
         }
+        Ok(Route::Table)
     }
 }
 
