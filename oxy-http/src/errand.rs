@@ -140,6 +140,22 @@ impl Errand {
         out
     }
 
+    /// The same errand again, to be run beside this one: only for what can be replayed.
+    pub(crate) fn twin(&mut self) -> Result<Self> {
+        self.build()?;
+        let (Form::Whole(Head::Built(parts)), Some(body)) = (&self.head, self.body.replay()) else {
+            return Err(Error::local(ErrorKind::Internal).context("a request that goes but once"));
+        };
+        Ok(Self {
+            head: Form::Whole(Head::Built(parts.clone())),
+            body,
+            framing: self.framing,
+            method: self.method,
+            idempotent: self.idempotent,
+            upgrade: self.upgrade.clone(),
+        })
+    }
+
     /// Takes the head back that [`Errand::write`] gave, for another try.
     pub(crate) fn take_back_from(&mut self, wire: call::Wire) {
         if let (Form::Gone, call::Wire::Http1(wire)) = (&self.head, wire) {

@@ -28,12 +28,13 @@ use crate::h2::request::content_length;
 use crate::h2::sender::Sender;
 use crate::h2::session::{Place, Ticket};
 use crate::h2::tunnel::Tunnel;
+use crate::hedge::{self, Race};
 use crate::message::{Req, Res};
 use crate::options::HttpOptions;
 use crate::outgoing::Outgoing;
 use crate::pool::{Endpoint, Lease, Protocol, Speaks};
 use crate::reply::Reply;
-use crate::route::RetryOn;
+use crate::route::{Hedge, RetryOn};
 use crate::scratch::{Out, Spared};
 use crate::websocket;
 
@@ -154,8 +155,14 @@ impl<'a> Trip<'a> {
                 upstream_host: self.going.upstream_host,
             };
             let again = errand.body.replay();
-            let tried = self.attempt(&mut errand, between, fresh, reply, course);
-            let (failure, verdict) = match tried.await {
+            let tried = match self.hedge(&errand, again.is_some()) {
+                Some(hedge) => self.hedged(&mut errand, between, hedge, course).await,
+                None => {
+                    self.attempt(&mut errand, between, fresh, Some(reply), course)
+                        .await
+                }
+            };
+            let (failure, verdict) = match tried {
                 Ok(arrived) => match self.judge(&arrived.answer) {
                     Some(verdict) if again.is_some() => (Err(arrived), verdict),
                     _ => return arrived.accept(options, &errand),
@@ -289,13 +296,98 @@ impl<'a> Trip<'a> {
         Some(endpoint)
     }
 
+    /// Whether and how a second origin is asked while the first keeps us waiting.
+    fn hedge(self, errand: &Errand, replays: bool) -> Option<&'a Hedge> {
+        let hedge = self.going.route.as_ref()?.policy().hedge.as_ref()?;
+        // What is asked of two is done by two.
+        let fits = replays && errand.idempotent && errand.upgrade.is_none();
+        (fits && self.going.backend.is_some()).then_some(hedge)
+    }
+
+    /// One try that others join when it takes long. Interim responses are not passed on: nobody knows yet whose is the
+    /// final one.
+    async fn hedged(
+        self,
+        errand: &mut Errand,
+        between: Between<'_>,
+        hedge: &Hedge,
+        course: &mut Course,
+    ) -> Result<Arrived, Failure> {
+        let first = Course {
+            pick: course.pick.take(),
+            upstream: course.upstream.clone(),
+            ..Course::default()
+        };
+        course.tried.extend(first.pick.as_ref().map(Pick::id));
+        let first = self.runner(errand.twin()?, between.endpoint.clone(), first);
+        let mut race = Race::new(first, hedge);
+        loop {
+            match race.next().await {
+                hedge::Next::Won((arrived, won, own)) => {
+                    *errand = won;
+                    course.reused = own.reused;
+                    (course.pick, course.upstream) = (own.pick, own.upstream);
+                    return Ok(arrived);
+                }
+                hedge::Next::Late => {
+                    let mut own = Course {
+                        tried: course.tried.clone(),
+                        ..Course::default()
+                    };
+                    match self.elsewhere(Verdict::Cancelled, &mut own) {
+                        Some(endpoint) => {
+                            course.tried.extend(own.pick.as_ref().map(Pick::id));
+                            course.retries += 1;
+                            race.join(self.runner(errand.twin()?, endpoint, own));
+                        }
+                        None => race.close(),
+                    }
+                }
+                hedge::Next::Lost(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// A try in a race.
+    fn runner(
+        self,
+        mut errand: Errand,
+        endpoint: Arc<Endpoint>,
+        mut course: Course,
+    ) -> BoxFuture<'a, Result<(Arrived, Errand, Course), Failure>> {
+        Box::pin(async move {
+            let options = &self.going.options;
+            let between = Between {
+                client: self.of,
+                endpoint: &endpoint,
+                options,
+                upstream_host: self.going.upstream_host,
+            };
+            let attempt = self.attempt(&mut errand, between, false, None, &mut course);
+            // The runners share one alarm, which the first that ends puts out.
+            let limit = options.timeouts.first_byte;
+            match tokio::time::timeout(limit, attempt).await {
+                Ok(Ok(arrived)) => Ok((arrived, errand, course)),
+                Ok(Err(failure)) => {
+                    course.finish(Verdict::Failure, None);
+                    Err(failure)
+                }
+                Err(_) => {
+                    course.finish(Verdict::Failure, None);
+                    let error = Error::up(ErrorKind::Timeout).context("waiting for a response");
+                    Err(error.into())
+                }
+            }
+        })
+    }
+
     /// One try.
     async fn attempt(
         self,
         errand: &mut Errand,
         between: Between<'_>,
         fresh: bool,
-        reply: &mut Reply,
+        reply: Option<&mut Reply>,
         course: &mut Course,
     ) -> Result<Arrived, Failure> {
         let connect = self.connect(between, errand, fresh, course);
@@ -470,18 +562,20 @@ impl<'a> Trip<'a> {
     }
 
     /// Sends and listens until the final head.
-    async fn converse(self, call: &mut Call<'_>, reply: &mut Reply) -> Result<Answer> {
+    async fn converse(self, call: &mut Call<'_>, mut reply: Option<&mut Reply>) -> Result<Answer> {
         loop {
             let answer = call.answer(self.client).await?;
             match answer.status() {
                 101 | 200.. => return Ok(answer),
-                100 => {
-                    reply.inform(answer.into_head()).await?;
-                    call.go_on();
-                }
-                _ => {
-                    reply.inform(answer.into_head()).await?;
-                    call.wait_on();
+                status => {
+                    if let Some(reply) = &mut reply {
+                        reply.inform(answer.into_head()).await?;
+                    }
+                    if status == 100 {
+                        call.go_on();
+                    } else {
+                        call.wait_on();
+                    }
                 }
             }
         }

@@ -54,6 +54,7 @@ pub mod grpc;
 pub mod h1;
 mod h2;
 pub mod health;
+mod hedge;
 pub mod hooks;
 pub mod limits;
 mod linger;
