@@ -137,6 +137,25 @@ pub struct FlowInfo {
 }
 
 impl FlowInfo {
+    /// What stands for a flow where the program goes out of its own accord, to check an endpoint's health for one: nobody
+    /// has sent it. `listener` is what logs call it.
+    pub fn of_our_own(layer: Layer, listener: impl Into<Arc<str>>) -> Self {
+        Self {
+            id: FlowId::next(),
+            parent: None,
+            depth: 0,
+            layer,
+            listener: listener.into(),
+            peer: None,
+            local: None,
+            facts: Facts::default(),
+            started: Instant::now(),
+            meter: Arc::default(),
+            target: OnceLock::new(),
+            extensions: OnceLock::new(),
+        }
+    }
+
     /// Bytes that crossed the carrier so far.
     pub fn meter(&self) -> &Meter {
         &self.meter

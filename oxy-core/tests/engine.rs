@@ -17,9 +17,9 @@ use oxy_core::flow::{Facts, Far};
 use oxy_core::offramp::{AnyOfframp, Offramp};
 use oxy_core::relay::RelayOptions;
 use oxy_core::{
-    AnyLift, BoxFuture, Carrier, Decapsulate, Drain, Ended, Engine, Error, ErrorKind, Flow, FlowHooks, FlowInfo, Layer,
-    Means, Open, Origin, Proxy, Result, Running, Server, Side, StreamIo, Summary, Target, Terminal,
-    Verdict, Worker,
+    AnyLift, BoxFuture, Carrier, Decapsulate, Drain, Ended, Engine, Error, ErrorKind, Flow,
+    FlowHooks, FlowInfo, Layer, Means, Open, Origin, Proxy, Result, Running, Server, Side,
+    StreamIo, Summary, Target, Terminal, Verdict, Worker,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -382,7 +382,10 @@ async fn streams_from_outside_are_lifted_once_and_end_as_what_lies_inside() {
     let malformed = Ended::Failed(ErrorKind::Malformed, Side::Down);
     let not_tls = Ended::Failed(ErrorKind::Tls, Side::Down);
     for (said, ended) in [
-        (b"+.", &[(Layer::Tls, Ended::Done), (Layer::Tcp, Ended::Done)][..]),
+        (
+            b"+.",
+            &[(Layer::Tls, Ended::Done), (Layer::Tcp, Ended::Done)][..],
+        ),
         (b"+!", &[(Layer::Tls, malformed), (Layer::Tcp, malformed)]),
         (b"-.", &[(Layer::Tcp, not_tls)]),
     ] {

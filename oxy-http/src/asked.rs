@@ -23,15 +23,16 @@ pub(crate) struct Asked {
     https: bool,
     version: Version,
     is_connect: bool,
-    /// What the client gives a gRPC call, if that is what it is: none for as long as it takes.
-    grpc: Option<Option<Duration>>,
+    is_grpc: bool,
+    /// How long the client waits for a gRPC call to end, if it says so.
+    patience: Option<Duration>,
 }
 
 impl Asked {
     /// What `req` asks for, as it came in.
     pub(crate) fn of(req: &Req) -> Self {
         let mut text = Out::take();
-        let mut grpc = None;
+        let (mut is_grpc, mut patience) = (false, None);
         let asked = if let Some((index, head)) = req.head() {
             text.extend_from_slice(index.method.of(head));
             let method = text.len();
@@ -69,7 +70,8 @@ impl Asked {
             let https = uri.scheme() == Some(&Scheme::HTTPS);
             let field = |name| req.headers().get(name).map(HeaderValue::as_bytes);
             if field(CONTENT_TYPE.as_str()).is_some_and(grpc::is_grpc) {
-                grpc = Some(field("grpc-timeout").and_then(grpc::timeout));
+                is_grpc = true;
+                patience = field("grpc-timeout").and_then(grpc::timeout);
             }
             (form, https, req.version(), method, target)
         };
@@ -83,7 +85,8 @@ impl Asked {
             https,
             version,
             is_connect,
-            grpc,
+            is_grpc,
+            patience,
         }
     }
 
@@ -123,12 +126,12 @@ impl Asked {
 
     /// Whether it is a gRPC call.
     pub(crate) fn is_grpc(&self) -> bool {
-        self.grpc.is_some()
+        self.is_grpc
     }
 
     /// How long the client waits for a gRPC call to end.
     pub(crate) fn patience(&self) -> Option<Duration> {
-        self.grpc.flatten()
+        self.patience
     }
 
     /// Whether doing it again changes nothing (RFC 9110 section 9.2.1).

@@ -21,7 +21,7 @@ use crate::scratch::Spared;
 
 /// How many interim responses (RFC 9110 section 15.2) an origin may send before its final one: more than any honest one
 /// has a use for.
-const MAX_INTERIM: u32 = 32;
+pub(crate) const MAX_INTERIM: u32 = 32;
 
 /// How long a client that waits for 100 (Continue) is kept waiting by an origin that does not say it: what curl waits
 /// before it goes on by itself.

@@ -191,20 +191,17 @@ impl Desk {
             let want = Wish::of(backend, req, None);
             return Ok(Decision::Go(self.pick(backend, &want, https)?));
         };
-        let routed = match req.head() {
-            Some((index, head)) => {
-                let view = RawView {
-                    index,
-                    head,
-                    client,
-                    https,
-                };
-                self.routed(table.route(&view))
-            }
-            None => {
-                let view = BuiltView::new(req, client, https);
-                self.routed(table.route(&view))
-            }
+        let routed = if let Some((index, head)) = req.head() {
+            let view = RawView {
+                index,
+                head,
+                client,
+                https,
+            };
+            self.routed(table.route(&view))
+        } else {
+            let view = BuiltView::new(req, client, https);
+            self.routed(table.route(&view))
         };
         match routed? {
             Routed::Answer(response) => Ok(Decision::Answer(response)),

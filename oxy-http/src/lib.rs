@@ -53,6 +53,7 @@ mod forward;
 pub mod grpc;
 pub mod h1;
 mod h2;
+pub mod health;
 pub mod hooks;
 pub mod limits;
 mod linger;
@@ -70,6 +71,8 @@ pub mod route;
 mod scratch;
 pub mod semantics;
 mod sticky;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod upstream;
 mod waits;
 mod websocket;

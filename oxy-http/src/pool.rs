@@ -218,12 +218,7 @@ impl Shared {
 
 impl Endpoint {
     fn new(target: Target, shared: Arc<Shared>) -> Self {
-        let default = if shared.way.secure { 443 } else { 80 };
-        let authority = match &target {
-            Target::Tcp { host, port } if *port == default => host_text(host),
-            Target::Tcp { host, port } => format!("{}:{port}", host_text(host)),
-            _ => "localhost".into(),
-        };
+        let authority = authority(&target, shared.way.secure);
         Self {
             target,
             authority: authority.into_bytes().into(),
@@ -309,6 +304,16 @@ impl Endpoint {
         if list.is_empty() {
             list.shrink_to_fit();
         }
+    }
+}
+
+/// `target` as a Host field has it.
+pub(crate) fn authority(target: &Target, secure: bool) -> String {
+    let default = if secure { 443 } else { 80 };
+    match target {
+        Target::Tcp { host, port } if *port == default => host_text(host),
+        Target::Tcp { host, port } => format!("{}:{port}", host_text(host)),
+        _ => "localhost".into(),
     }
 }
 

@@ -26,7 +26,7 @@ pub struct Http<H> {
 /// Where requests go.
 enum Made {
     /// What the builder has been told so far.
-    Here(Told),
+    Here(Box<Told>),
     /// Somebody else says so, and may change it.
     Live(Live<HttpPlan>),
 }
@@ -47,7 +47,7 @@ impl<H> Http<H> {
     pub fn new(hooks: H) -> Self {
         Self {
             hooks: Arc::new(hooks),
-            made: Made::Here(Told::default()),
+            made: Made::Here(Box::default()),
         }
     }
 

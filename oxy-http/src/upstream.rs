@@ -3,12 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use oxy_core::cluster::{Balancer, Cluster, EndpointId, Pick, Stuck, Tending};
-use oxy_core::offramp::{AnyOfframp, DialOptions, Dialer, EgressPolicy};
+use oxy_core::cluster::{AnyProbe, Balancer, Cluster, EndpointId, Pick, Stuck, Tending};
+use oxy_core::offramp::AnyOfframp;
 use oxy_core::resolve::{ResolveOptions, Resolver};
 use oxy_core::{Error, ErrorKind, Result};
 use tokio::task::JoinHandle;
 
+use crate::health::{GrpcProbe, HealthKind, HttpProbe, OpenProbe, Question};
 use crate::options::PoolOptions;
 use crate::pool::{Endpoint, Pool, Protocol, Way};
 use crate::sticky::StickyCookie;
@@ -38,6 +39,7 @@ pub struct Upstream {
     via: Option<Via>,
     sticky: Option<StickyCookie>,
     tending: Option<Tending>,
+    question: Option<Question>,
 }
 
 impl Upstream {
@@ -50,6 +52,7 @@ impl Upstream {
             via: None,
             sticky: None,
             tending: None,
+            question: None,
         }
     }
 
@@ -91,8 +94,20 @@ impl Upstream {
         self
     }
 
-    /// What the cluster is tended with while it is in use: resolved, and checked for its health. Default: the system's
-    /// resolver, and connecting.
+    /// How endpoints are asked whether they are well, if the cluster's settings say that they are
+    /// ([`oxy_core::cluster::ClusterSpec::health`]). They are asked by the same way out, and in the same version of HTTP,
+    /// as requests. Default: by connecting.
+    ///
+    /// # Errors
+    ///
+    /// `Malformed` for what is wrong with it.
+    pub fn probe(mut self, kind: impl Into<HealthKind>) -> Result<Self> {
+        self.question = Some(Question::new(kind.into())?);
+        Ok(self)
+    }
+
+    /// What the cluster is tended with while it is in use: resolved, and checked for its health, unless
+    /// [`Upstream::probe`] says how that is done. Default: the system's resolver, and connecting.
     #[must_use]
     pub fn tending(mut self, means: Tending) -> Self {
         self.tending = Some(means);
@@ -106,28 +121,48 @@ impl Upstream {
 }
 
 impl Upstream {
-    fn means(&self) -> Option<Tending> {
+    /// What the cluster is tended with, by `listener`'s way out, or by that through what this upstream makes of it.
+    fn means(&self, listener: AnyOfframp, way: &Way) -> Result<Tending> {
+        let probe = self
+            .question
+            .as_ref()
+            .map(|question| match question.clone() {
+                Question::Tcp => AnyProbe::new(OpenProbe::new(listener.clone())),
+                Question::Http(ask, good) => {
+                    let offramp = way.offramp.clone();
+                    AnyProbe::new(HttpProbe::of(offramp, way.protocol, ask, good))
+                }
+                Question::Grpc(ask, service) => {
+                    AnyProbe::new(GrpcProbe::of(way.offramp.clone(), ask, service))
+                }
+            });
         if let Some(means) = &self.tending {
-            return Some(means.clone());
+            let means = means.clone();
+            return Ok(match probe {
+                Some(probe) => means.probe(probe),
+                None => means,
+            });
         }
-        match Resolver::new(ResolveOptions::default()) {
-            Ok(resolver) => {
-                let (policy, options) = (EgressPolicy::open(), DialOptions::default());
-                Some(Tending::new(Dialer::new(resolver, policy, options)))
-            }
-            Err(error) => {
-                tracing::warn!(cluster = %self.cluster.name(), "nobody tends it: {error:?}");
-                None
-            }
+        let probe = probe.unwrap_or_else(|| AnyProbe::new(OpenProbe::new(listener)));
+        Ok(Tending::with(
+            Resolver::new(ResolveOptions::default())?,
+            probe,
+        ))
+    }
+
+    /// One of the workers does the work.
+    async fn tend(self: Arc<Self>, listener: AnyOfframp, way: Way) {
+        let cluster = self.cluster.clone();
+        let means = || self.means(listener, &way);
+        if let Err(error) = cluster.tend_when_needed(means).await {
+            tracing::warn!(cluster = %self.cluster.name(), "nobody tends it: {error:?}");
         }
     }
 }
 
 impl Drop for Backend {
     fn drop(&mut self) {
-        if let Some(tending) = &self.tending {
-            tending.abort();
-        }
+        self.tending.abort();
     }
 }
 
@@ -146,7 +181,7 @@ pub(crate) struct Backend {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) balancer: Balancer,
     pool: Arc<Pool>,
-    tending: Option<JoinHandle<()>>,
+    tending: JoinHandle<()>,
 }
 
 impl Backend {
@@ -157,24 +192,19 @@ impl Backend {
         pool: &PoolOptions,
         worker: usize,
     ) -> Self {
-        let offramp = offramp.clone();
         let way = Way {
             offramp: match &upstream.via {
-                Some(via) => via(offramp),
-                None => offramp,
+                Some(via) => via(offramp.clone()),
+                None => offramp.clone(),
             },
             protocol: upstream.protocol,
             secure: upstream.secure,
         };
-        // One of the workers does the work.
-        let tending = upstream.means().map(|means| {
-            let cluster = upstream.cluster.clone();
-            tokio::spawn(cluster.tend(means))
-        });
+        let tending = upstream.clone().tend(offramp.clone(), way.clone());
         Self {
             balancer: upstream.cluster.balancer(worker),
             pool: Pool::new(pool.clone(), way),
-            tending,
+            tending: tokio::spawn(tending),
             upstream,
         }
     }

@@ -433,6 +433,12 @@ impl Wire {
             write,
         );
         self.settle();
+        if self.closed {
+            self.input.clear();
+        }
+        if self.input.is_empty() {
+            self.input = Buffer::vacant();
+        }
         if self.out.is_empty() {
             self.out = Buffer::vacant();
         }

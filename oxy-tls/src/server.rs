@@ -62,13 +62,14 @@ pub struct ServerOptions {
     /// again by somebody who has seen it pass, so that only what may be done twice must be done with it (RFC 8470). Sessions
     /// are then kept in memory rather than in tickets, and each is used once. Default: 0.
     pub max_early_data: u32,
-    /// Sessions that are kept in memory where `max_early_data` asks for it. Default: 10000, about 10 MiB.
+    /// Sessions that are kept in memory where `max_early_data` asks for it; the oldest go first. Default: 10000, some minutes'
+    /// worth of a busy site's clients.
     pub session_cache: usize,
     /// Time that a handshake may take, from the connection's first byte on. Default: 10 s.
     #[cfg_attr(feature = "settings", serde(with = "oxy_core::settings::Span"))]
     pub handshake_timeout: Duration,
     /// Handshakes that are under way at once, in the whole process, counted from when the client has said its first; 0 is no
-    /// limit. More of them wait, within their time. Default: 8192, as each takes some 20 KiB.
+    /// limit. More of them wait, within their time. Default: 8192: more than that are an attack, or need more machines.
     pub max_handshakes: usize,
     /// Whether the secrets of all sessions are written to the file that the environment variable `SSLKEYLOGFILE` names, for
     /// Wireshark. Whoever has that file can read everything. Default: false.

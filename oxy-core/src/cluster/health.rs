@@ -63,6 +63,12 @@ impl AnyProbe {
     }
 }
 
+impl Probe for AnyProbe {
+    async fn probe(&self, endpoint: &Endpoint, target: &Target) -> Result<()> {
+        self.0.probe(endpoint, target).await
+    }
+}
+
 impl fmt::Debug for AnyProbe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("AnyProbe")

@@ -57,6 +57,13 @@ impl ClusterSpec {
         }
     }
 
+    /// Whether something in it has to be done in the background.
+    pub(super) fn needs_tending(&self) -> bool {
+        let rates = self.outlier.failure_percent > 0 || self.outlier.deviation_thousandths > 0;
+        let is_name = |endpoint: &EndpointSpec| !matches!(endpoint.address, Address::Target(_));
+        rates || self.health.is_some() || self.endpoints.iter().any(is_name)
+    }
+
     /// Whether a cluster can be made of it.
     pub(super) fn check(&self) -> Result<()> {
         let wrong = |what| Err(Error::local(ErrorKind::Malformed).context(what));

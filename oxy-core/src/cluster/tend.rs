@@ -6,6 +6,7 @@ use tokio::time::sleep;
 
 use super::health::{AnyProbe, ConnectProbe, Probe};
 use super::{Cluster, discover, health};
+use crate::Result;
 use crate::offramp::Dialer;
 use crate::resolve::Resolver;
 
@@ -46,9 +47,41 @@ impl Cluster {
     /// for a cluster, one does the work, and another takes over when that is dropped.
     pub async fn tend(self: Arc<Self>, means: Tending) {
         let _turn = self.tended.lock().await;
+        self.go_on(&means).await;
+    }
+
+    /// [`Cluster::tend`] with what `means` makes, once there is something to be done: names to be resolved, health checks,
+    /// or rates of failure to be looked at. Most clusters need none of it, and `means` may be dear.
+    ///
+    /// # Errors
+    ///
+    /// That of `means`; nobody tends the cluster then.
+    pub async fn tend_when_needed(
+        self: Arc<Self>,
+        means: impl FnOnce() -> Result<Tending> + Send,
+    ) -> Result<()> {
+        let _turn = self.tended.lock().await;
+        self.needed().await;
+        let means = means()?;
+        self.go_on(&means).await;
+        Ok(())
+    }
+
+    /// Waits until [`Cluster::tend`] has something to do. Cancel safe.
+    async fn needed(&self) {
+        let mut changed = self.changed.subscribe();
+        while !self.spec().needs_tending() {
+            if changed.changed().await.is_err() {
+                // Not reached: the sender is the cluster's own.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    async fn go_on(self: &Arc<Self>, means: &Tending) {
         tokio::join!(
-            discover::discover(&self, &means.resolver),
-            health::watch(&self, &means.probe),
+            discover::discover(self, &means.resolver),
+            health::watch(self, &means.probe),
             self.sweep(),
         );
     }

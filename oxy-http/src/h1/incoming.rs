@@ -50,6 +50,8 @@ pub(crate) enum Home {
     Client(Arc<Slot>),
     /// To the pool, if it is clean.
     Upstream(Lease),
+    /// Nowhere: an origin was asked once, and the connection is closed.
+    Nowhere,
 }
 
 /// Where a client's connection finds its read half again, and how much has been read of the body meanwhile.
@@ -117,7 +119,7 @@ impl Incoming {
     pub(crate) fn new(source: Source, home: Home, limits: ChunkLimits) -> Self {
         let side = match &home {
             Home::Client(_) => Side::Down,
-            Home::Upstream(_) => Side::Up,
+            Home::Upstream(_) | Home::Nowhere => Side::Up,
         };
         Self {
             source: Some(source),
@@ -357,7 +359,7 @@ impl Incoming {
         match self.home.take() {
             Some(Home::Client(slot)) => slot.put(source),
             Some(Home::Upstream(lease)) => lease.come_home(source),
-            None => {}
+            Some(Home::Nowhere) | None => {}
         }
     }
 }

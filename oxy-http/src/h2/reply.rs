@@ -164,6 +164,10 @@ pub(crate) struct Sending {
     state: State,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would be one more allocation per response"
+)]
 enum State {
     Body(Sender),
     /// There is none.

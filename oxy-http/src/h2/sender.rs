@@ -206,7 +206,7 @@ impl Outgoing for Sender {
                 }
                 Poll::Ready(Err(error))
             }
-            done => done,
+            done @ Poll::Ready(Ok(())) => done,
         }
     }
 

@@ -44,7 +44,7 @@ impl<'a> ResponseHead<'a, Indexed<'a>> {
 
 impl<'a> ResponseHead<'a, Mapped<'a>> {
     /// A response in the types of the `http` crate with `body` behind it. Where there is none (HEAD, 304), what the fields
-    /// say about its length is what is said.
+    /// say about its length is what is said, unless there is a body after all that tells better.
     pub fn of_body(parts: &'a response::Parts, body: &Body) -> Self {
         let length = body.length();
         let framing = match length {
@@ -55,7 +55,8 @@ impl<'a> ResponseHead<'a, Mapped<'a>> {
             .headers
             .get(http::header::CONTENT_LENGTH)
             .and_then(|value| token::digits(value.as_bytes()));
-        Self::of_parts(parts, framing, declared.or(length))
+        let tells = length.filter(|length| *length > 0);
+        Self::of_parts(parts, framing, tells.or(declared).or(length))
     }
 
     /// A response in the types of the `http` crate, whose body is delimited by `framing`. What the fields say about
@@ -172,7 +173,7 @@ pub fn response_fields<F: Fields, S: Sink>(
         // With HEAD and 304 it tells how long the body would be (RFC 9110 section 8.6).
         Framing::None if !has_no_length => {
             let length = match head.framing {
-                Framing::Length(length) => Some(length),
+                Framing::Length(length) => head.content_length.or(Some(length)),
                 _ => head.content_length,
             };
             if let Some(length) = length {

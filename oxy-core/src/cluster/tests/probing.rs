@@ -260,3 +260,41 @@ async fn connections_are_tried() {
     until(|| health(&cluster) == [Health::Unhealthy; 3]).await;
     std::fs::remove_dir_all(&directory).unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_dear_is_made_when_there_is_something_to_do() {
+    let made = Arc::new(AtomicUsize::new(0));
+    let script = Script::default();
+    let cluster = Cluster::new(spec(2)).unwrap();
+    let mut tasks = JoinSet::new();
+    // As many workers do, of whom one has the turn.
+    for _ in 0..2 {
+        let (made, script) = (made.clone(), script.clone());
+        tasks.spawn(cluster.clone().tend_when_needed(move || {
+            made.fetch_add(1, Relaxed);
+            Ok(Tending::new(dialer()).probe(script))
+        }));
+    }
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!((made.load(Relaxed), script.asked(1)), (0, 0));
+    cluster.update(checked(2)).unwrap();
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!((made.load(Relaxed), script.asked(1)), (1, 1));
+    tasks.abort_all();
+    while tasks.join_next().await.is_some() {}
+
+    let failing = || Err(Error::local(ErrorKind::Io).context("no resolver"));
+    let error = cluster.tend_when_needed(failing).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+}
+
+#[test]
+fn what_needs_to_be_done_in_the_background() {
+    assert!(!spec(2).needs_tending());
+    assert!(checked(1).needs_tending());
+    let mut rates = [spec(1), spec(1), spec(1)];
+    rates[0].outlier.failure_percent = 50;
+    rates[1].outlier.deviation_thousandths = 1900;
+    rates[2].endpoints = vec!["dns://a.test:80".parse::<Address>().unwrap().into()];
+    assert!(rates.iter().all(ClusterSpec::needs_tending));
+}
