@@ -1,4 +1,10 @@
 //! Floods: who floods is told to calm down and let go, and nobody else notices.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may"
+)]
 
 mod support;
 

@@ -56,7 +56,7 @@ pub(crate) struct Server {
 }
 
 enum State {
-    Greeting(Handshake<Io, Piece>),
+    Greeting(Box<Handshake<Io, Piece>>),
     Open(Box<Connection<Io, Piece>>),
 }
 
@@ -93,7 +93,7 @@ impl Server {
         let http2 = &options.http2;
         let (io, watch) = Io::new(stream, Guard::of_client(&options, Instant::now()));
         let link = io.link().clone();
-        let state = State::Greeting(
+        let state = State::Greeting(Box::new(
             ::h2::server::Builder::new()
                 .initial_window_size(http2.stream_window)
                 .initial_connection_window_size(http2.connection_window)
@@ -107,7 +107,7 @@ impl Server {
                 .max_pending_accept_reset_streams(guard::resets(http2.max_streams) as usize)
                 .enable_connect_protocol()
                 .handshake(io),
-        );
+        ));
         let alarm = Alarm::new();
         alarm.set(options.timeouts.head);
         let shared = Arc::new(Shared {
