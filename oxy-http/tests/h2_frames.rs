@@ -292,7 +292,7 @@ fn windows_are_to_be_kept_to() {
         &request("POST", &[("expect", "100-continue")]),
     ));
     for _ in 0..5 {
-        client.send(frame(DATA, 0, 1, full));
+        client.send(frame(DATA, 0, 1, &full));
     }
     let outcome = client.outcome(1);
     assert!(
