@@ -247,6 +247,34 @@ fn a_cookie_keeps_a_client_with_its_endpoint() {
     finish(bench, origins);
 }
 
+/// What a client is told is who has answered, and not who was asked first.
+#[test]
+fn a_cookie_names_who_has_answered() {
+    let setup = Bench::alone();
+    let origin = named("here");
+    let mut spec = spec([nobody(), origin.address()]);
+    // The second only takes what the first cannot.
+    spec.endpoints[1].priority = 1;
+    spec.outlier.consecutive_failures = 0;
+    let (bench, cluster) = bench(setup, spec, |_, sticky| {
+        *sticky = Some(StickyCookie::default());
+    });
+    let ids: Vec<_> = cluster.endpoints().iter().map(|it| it.id()).collect();
+    let mut client = bench.client();
+    for cookie in [
+        String::new(),
+        format!("Cookie: oxy_endpoint={}\r\n", ids[0]),
+    ] {
+        let response = ask(&mut client, &cookie);
+        assert_eq!(response.text(), "here");
+        let told = response.field("set-cookie").unwrap_or_default();
+        let expected = format!("oxy_endpoint={};", ids[1]);
+        assert!(told.starts_with(&expected), "{told:?}, and not {expected}");
+    }
+    drop(client);
+    finish(bench, [origin]);
+}
+
 #[test]
 fn a_key_keeps_its_endpoint() {
     for balance in [BalanceSpec::Maglev, BalanceSpec::RingHash] {
