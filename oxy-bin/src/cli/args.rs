@@ -8,10 +8,10 @@ use clap::{Args, Parser, Subcommand};
 use crate::settings::{Listen, LogFormat, To};
 
 const AFTER: &str = "\
-Without a command, oxy shows itself on loopback: a reverse proxy on 127.0.0.1:8080 in front of a small built-in origin, \
-a forward proxy on 127.0.0.1:3128, metrics on 127.0.0.1:9901.
+Without a command, oxy shows itself on loopback: a reverse proxy on 127.0.0.1:8080, and on 127.0.0.1:8443 over TLS, in \
+front of a small built-in origin, a forward proxy on 127.0.0.1:3128, metrics on 127.0.0.1:9901.
 
-Signals: SIGTERM and SIGINT stop the listeners and let what has begun end (at most the drain's time, 60 s unless set); \
+Signals: SIGHUP reads the settings and the certificates again, and changes what is otherwise while it serves. SIGTERM and SIGINT stop the listeners and let what has begun end (at most the drain's time, 60 s unless set); \
 a second SIGINT cuts what is left.
 
 Exit codes: 0 ended in good order; 1 something failed while starting or running, such as an address that is taken; \
@@ -47,8 +47,10 @@ pub(super) enum Command {
         #[command(subcommand)]
         what: Config,
     },
+    /// Have a running oxy read its settings again
+    Reload(Reload),
     /// Reverse proxy: HTTP to the origins of your choice
-    Reverse(Routed),
+    Reverse(Reverse),
     /// Forward proxy: HTTP and CONNECT to where clients ask to go
     Forward(Forward),
     /// Relay TCP and Unix streams
@@ -66,11 +68,55 @@ pub(super) enum Config {
 }
 
 #[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct Reload {
+    /// By the process's number: it says in its log what has come of it
+    #[arg(long, value_name = "N")]
+    pub(super) pid: Option<i32>,
+    /// By its admin listener, IP:PORT or unix:PATH: what has come of it is said here
+    #[arg(long, value_name = "ADDR")]
+    pub(super) admin: Option<Listen>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Reverse {
+    /// Where to listen: [https://]IP:PORT, :PORT or unix:PATH; port 0 is any free one. Repeat for more
+    #[arg(short, long, required = true, value_name = "ADDR")]
+    pub(super) listen: Vec<Listen>,
+    #[command(flatten)]
+    pub(super) certificates: Certificates,
+    /// Where to go: HOST:PORT, http://HOST, h2c://HOST (HTTP/2 in clear text), https://HOST, unix:PATH, or builtin. Repeat
+    /// for more, which are taken by turns
+    #[arg(short, long, required = true, value_name = "ADDR")]
+    pub(super) to: Vec<To>,
+    /// Authorities, in PEM, that the certificates of https:// origins must be by [default: those of the platform]. Repeat
+    /// for more
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca: Vec<PathBuf>,
+    /// Take any certificate of https:// origins: for trials
+    #[arg(long, conflicts_with = "ca")]
+    pub(super) insecure: bool,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Certificates {
+    /// A certificate for https:// in --listen, with those between it and its root, in PEM. Repeat for more, with their
+    /// keys in the same order; the first is the default
+    #[arg(long, value_name = "FILE")]
+    pub(super) cert: Vec<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, value_name = "FILE")]
+    pub(super) key: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Routed {
     /// Where to listen: IP:PORT, :PORT or unix:PATH; port 0 is any free one. Repeat for more
     #[arg(short, long, required = true, value_name = "ADDR")]
     pub(super) listen: Vec<Listen>,
-    /// Where to go: HOST:PORT, http://HOST:PORT, unix:PATH, or builtin. Repeat for more, which are taken by turns
+    /// Where to go: HOST:PORT or unix:PATH. Repeat for more, which are taken by turns
     #[arg(short, long, required = true, value_name = "ADDR")]
     pub(super) to: Vec<To>,
     #[command(flatten)]
@@ -79,9 +125,11 @@ pub(super) struct Routed {
 
 #[derive(Debug, Args)]
 pub(super) struct Forward {
-    /// Where to listen: IP:PORT, :PORT or unix:PATH; port 0 is any free one. Repeat for more
+    /// Where to listen: [https://]IP:PORT, :PORT or unix:PATH; port 0 is any free one. Repeat for more
     #[arg(short, long, required = true, value_name = "ADDR")]
     pub(super) listen: Vec<Listen>,
+    #[command(flatten)]
+    pub(super) certificates: Certificates,
     /// Let clients reach loopback and private networks too
     #[arg(long)]
     pub(super) allow_private: bool,
@@ -97,7 +145,7 @@ pub(super) struct Common {
     /// Log each exchange, or each L4 flow, to the standard output
     #[arg(long, value_enum, default_value_t = LogFormat::Off, value_name = "FORMAT")]
     pub(super) access_log: LogFormat,
-    /// Where to serve /metrics, /healthz and /flows [default: nowhere]
+    /// Where to serve /metrics, /healthz, /flows and /clusters [default: nowhere]
     #[arg(long, value_name = "ADDR")]
     pub(super) admin: Option<Listen>,
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use oxy_core::{Error, ErrorKind};
 
-use crate::settings::SettingsError;
+use crate::settings::{SettingsError, story};
 
 /// The exit codes. They are documented in `--help` and docs/configuration.md.
 #[derive(Clone, Copy, Debug)]
@@ -46,17 +46,6 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The error in words for people: what was being done, and why it did not work.
-fn story(error: &Error) -> String {
-    let mut text = error.what().unwrap_or_else(|| error.name()).to_owned();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text = format!("{text}: {source}");
-        cause = source.source();
-    }
-    text
-}
-
 fn is_taken(error: &Error) -> bool {
     error
         .source()
@@ -78,7 +67,7 @@ pub(super) fn print(text: &str) -> Result<Exit, Exit> {
     }
 }
 
-fn complain(text: &str) {
+pub(super) fn complain(text: &str) {
     // Nothing is left to be done if that fails, too.
     let _ = writeln!(io::stderr(), "oxy: {text}");
 }

@@ -3,6 +3,7 @@
 mod args;
 mod exit;
 mod one_liner;
+mod reload;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,7 +11,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use crate::serve::{self, Greeting};
+use crate::serve::{self, Greeting, Source};
 use crate::settings::{self, DEFAULTS, Plan, SettingsError};
 use args::{Cli, Command, Config};
 use exit::Exit;
@@ -26,9 +27,16 @@ fn act(cli: Cli) -> Result<Exit, Exit> {
     match cli.command {
         None => {
             let plan = settings::parse("defaults", DEFAULTS, []);
-            run(plan, Greeting::Tour)
+            run(plan, Greeting::Tour, Source::Fixed)
         }
-        Some(Command::Run { config }) => run(settings::load(&config), Greeting::Addresses),
+        Some(Command::Run { config }) => {
+            // What has been read from the standard input cannot be read again.
+            let source = match config.to_str() {
+                Some("-") => Source::Fixed,
+                _ => Source::File(config.clone()),
+            };
+            run(settings::load(&config), Greeting::Addresses, source)
+        }
         Some(Command::Check { config }) => check(&config),
         Some(Command::Config { what }) => {
             let text = match what {
@@ -37,17 +45,26 @@ fn act(cli: Cli) -> Result<Exit, Exit> {
             };
             exit::print(&text)
         }
-        Some(Command::Reverse(args)) => run(one_liner::reverse(args), Greeting::Addresses),
-        Some(Command::Forward(args)) => run(one_liner::forward(args), Greeting::Addresses),
-        Some(Command::Tcp(args)) => run(one_liner::tcp(args), Greeting::Addresses),
-        Some(Command::Udp(args)) => run(one_liner::udp(args), Greeting::Addresses),
+        Some(Command::Reload(args)) => reload::reload(&args),
+        Some(Command::Reverse(args)) => one_line(one_liner::reverse(args)),
+        Some(Command::Forward(args)) => one_line(one_liner::forward(args)),
+        Some(Command::Tcp(args)) => one_line(one_liner::tcp(args)),
+        Some(Command::Udp(args)) => one_line(one_liner::udp(args)),
     }
 }
 
-fn run(plan: Result<Plan, SettingsError>, greeting: Greeting) -> Result<Exit, Exit> {
+fn one_line(plan: Result<Plan, SettingsError>) -> Result<Exit, Exit> {
+    run(plan, Greeting::Addresses, Source::Fixed)
+}
+
+fn run(
+    plan: Result<Plan, SettingsError>,
+    greeting: Greeting,
+    source: Source,
+) -> Result<Exit, Exit> {
     let plan = plan.map_err(|error| Exit::settings(&error))?;
     log_to_stderr();
-    match serve::run(plan, greeting) {
+    match serve::run(plan, greeting, source) {
         Ok(()) => Ok(Exit::Done),
         Err(error) => Err(Exit::failed(&error)),
     }
@@ -64,8 +81,9 @@ fn check(config: &Path) -> Result<Exit, Exit> {
 
 /// Diagnostics of the process itself; what it does for its clients goes to the access log.
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("warn,oxy=info,oxy_core=info,oxy_http=info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+        EnvFilter::new("warn,oxy=info,oxy_core=info,oxy_http=info,oxy_tls=info")
+    });
     // It fails only where a program that calls this library has set one up before.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -88,6 +88,17 @@ fn add(counter: &AtomicU64, n: u64) {
     counter.fetch_add(n, Relaxed);
 }
 
+/// A number for this thread, from 0 on.
+pub(crate) fn thread_number() -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static THREAD: Cell<Option<usize>> = const { Cell::new(None) });
+    THREAD.get().unwrap_or_else(|| {
+        let thread = THREADS.fetch_add(1, Relaxed);
+        THREAD.set(Some(thread));
+        thread
+    })
+}
+
 impl Books {
     /// The books of the listener `name`, for `threads` threads; more of them share.
     pub(crate) fn new(name: &str, is_http: bool, threads: usize) -> Self {
@@ -101,14 +112,12 @@ impl Books {
 
     /// This thread's shard.
     fn shard(&self) -> &Shard {
-        static THREADS: AtomicUsize = AtomicUsize::new(0);
-        thread_local!(static THREAD: Cell<Option<usize>> = const { Cell::new(None) });
-        let thread = THREAD.get().unwrap_or_else(|| {
-            let thread = THREADS.fetch_add(1, Relaxed);
-            THREAD.set(Some(thread));
-            thread
-        });
-        &self.shards[thread % self.shards.len()]
+        &self.shards[thread_number() % self.shards.len()]
+    }
+
+    /// Whether they are those of a listener for HTTP.
+    pub(crate) fn is_http(&self) -> bool {
+        self.is_http
     }
 
     /// A flow has been opened.
@@ -116,8 +125,8 @@ impl Books {
         add(&self.shard().opened[layer(info.layer)], 1);
     }
 
-    /// A flow has ended.
-    pub(crate) fn closed(&self, summary: &Summary) {
+    /// A flow has ended. Where another lay in it, that has told of what it failed of.
+    pub(crate) fn closed(&self, summary: &Summary, lifted: bool) {
         let shard = self.shard();
         add(&shard.closed[layer(summary.info.layer)], 1);
         // The bytes of a tunnel have crossed the connection beneath it.
@@ -126,6 +135,7 @@ impl Books {
             add(&shard.sent, summary.sent);
         }
         match summary.ended {
+            _ if lifted => {}
             Ended::Done => {}
             Ended::Failed(kind, side) => count(&shard.flow_errors, side, kind.name()),
             Ended::Cut => count(&shard.flow_errors, Side::Local, "cut"),

@@ -4,30 +4,42 @@
 //! shards up. An exchange costs five uncontended additions.
 
 mod books;
+mod clusters;
 mod exposition;
+mod observed;
 mod process;
+mod tls;
 
 use std::sync::Arc;
 
-pub(crate) use books::Books;
+pub(crate) use books::{Books, thread_number};
 use exposition::Page;
+pub(crate) use observed::Observed;
 use oxy_core::FlowInfo;
+use oxy_http::Flood;
 
 use crate::access_log::Counts;
+use crate::serve::Reloads;
 
 /// Everything that is counted.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    listeners: Vec<Arc<Books>>,
+    observed: Arc<Observed>,
+    reloads: Arc<Reloads>,
     log: Option<Arc<Counts>>,
     process: process::Process,
 }
 
 impl Metrics {
-    /// The metrics of listeners with these books.
-    pub(crate) fn new(listeners: Vec<Arc<Books>>, log: Option<Arc<Counts>>) -> Self {
+    /// The metrics of what is shown.
+    pub(crate) fn new(
+        observed: Arc<Observed>,
+        reloads: Arc<Reloads>,
+        log: Option<Arc<Counts>>,
+    ) -> Self {
         Self {
-            listeners,
+            observed,
+            reloads,
             log,
             process: process::Process::now(),
         }
@@ -48,7 +60,28 @@ impl Metrics {
             "Whether the process is going away.",
         );
         page.sample("oxy_draining", &[], u8::from(draining));
-        books::write(&mut page, &self.listeners, open);
+        let (succeeded, failed) = self.reloads.counts();
+        page.family(
+            "oxy_reloads_total",
+            "counter",
+            "Times that the settings were read again.",
+        );
+        for (result, count) in [("success", succeeded), ("failure", failed)] {
+            page.sample("oxy_reloads_total", &[("result", result)], count);
+        }
+        self.shown(&mut page, open);
+        page.family(
+            "oxy_http2_floods_total",
+            "counter",
+            "HTTP/2 connections that were let go for what they sent too much of.",
+        );
+        for kind in Flood::ALL {
+            page.sample(
+                "oxy_http2_floods_total",
+                &[("kind", kind.name())],
+                kind.count(),
+            );
+        }
         if let Some(log) = &self.log {
             page.family(
                 "oxy_access_log_lines_total",
@@ -65,6 +98,29 @@ impl Metrics {
         }
         self.process.write(&mut page);
         page.into_text()
+    }
+
+    fn shown(&self, page: &mut Page, open: &[Arc<FlowInfo>]) {
+        let reports: Vec<_> = self
+            .observed
+            .clusters()
+            .iter()
+            .map(|it| it.report())
+            .collect();
+        let shown = self.observed.shown();
+        books::write(page, &shown.books, open);
+        tls::write(page, &shown);
+        clusters::write(page, &reports);
+    }
+
+    /// What is shown.
+    pub(crate) fn observed(&self) -> &Observed {
+        &self.observed
+    }
+
+    /// How reloads go.
+    pub(crate) fn reloads(&self) -> &Reloads {
+        &self.reloads
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 use std::io::Write;
+use std::path::PathBuf;
 
 use oxy_core::onramp::ListenAddr;
 
-use crate::settings::{AccessLogSettings, Kind, LogFormat, LogPath};
+use crate::settings::{AccessLogSettings, Kind, Listener, LogFormat, LogPath};
 
 /// How much is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +26,11 @@ pub(super) enum What {
     Admin,
 }
 
-impl From<&Kind> for What {
-    fn from(kind: &Kind) -> Self {
-        match kind {
-            Kind::Reverse(..) => Self::Reverse,
-            Kind::Forward(_) => Self::Forward,
+impl What {
+    pub(super) fn of(listener: &Listener) -> Self {
+        match &listener.kind {
+            Kind::Http(http) if http.forward => Self::Forward,
+            Kind::Http(_) => Self::Reverse,
             Kind::Relay(_) => Self::Relay,
         }
     }
@@ -41,6 +42,8 @@ pub(super) struct Place {
     pub(super) name: String,
     pub(super) what: What,
     pub(super) address: ListenAddr,
+    /// Where the certificate is that clients are to trust, if it was made for this process.
+    pub(super) authority: Option<PathBuf>,
 }
 
 impl Greeting {
@@ -60,9 +63,21 @@ impl Greeting {
     fn text(self, places: &[Place]) -> String {
         let mut text = String::new();
         for place in places {
-            let Place { name, address, .. } = place;
+            let Place {
+                name,
+                address,
+                authority,
+                ..
+            } = place;
             let _ = writeln!(text, "listening on {address} ({name})");
-            if let (Self::Tour, Some(at)) = (self, address.socket_addr()) {
+            if let (Some(ca), Some(at)) = (authority, address.socket_addr()) {
+                // Which name the certificate is for is in the settings; on loopback the address is one in the tour's.
+                let ca = ca.display();
+                let _ = match place.what {
+                    What::Reverse => writeln!(text, "    curl --cacert {ca} https://{at}/"),
+                    _ => writeln!(text, "    clients are to trust {ca}"),
+                };
+            } else if let (Self::Tour, Some(at)) = (self, address.socket_addr()) {
                 let _ = match place.what {
                     What::Reverse => writeln!(text, "    curl http://{at}/"),
                     What::Forward => writeln!(text, "    curl -x http://{at} http://example.com/"),

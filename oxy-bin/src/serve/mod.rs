@@ -1,77 +1,86 @@
 //! From a plan to proxies that run.
 
+mod app;
+mod authority;
 mod descriptors;
 mod greeting;
+mod identity;
 mod memory;
+mod reloads;
+mod stage;
+mod switch;
+mod tender;
 mod vacant;
-mod watch;
+mod ways;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use oxy_core::{FlowHooks, Proxy, Result, Running, Server, Signals, Target};
-use oxy_http::{Http, HttpHooks, HttpProxy};
+use oxy_core::{Result, Running, Server, Signals};
 
 use crate::access_log::AccessLog;
-use crate::metrics::{self, Books, Metrics};
-use crate::settings::{ADMIN, Kind, Listener, Plan, To};
-use crate::{admin, origin};
+use crate::admin;
+use crate::metrics::{self, Metrics, Observed};
+use crate::settings::{self, ADMIN, Plan, story};
+use authority::Authority;
 pub(crate) use greeting::Greeting;
 use greeting::{Place, What};
-use watch::Watch;
+pub(crate) use reloads::Reloads;
+use stage::Stage;
 
-/// Runs `plan` until a signal.
-pub(crate) fn run(plan: Plan, greeting: Greeting) -> Result<()> {
-    let signals = Signals::catch()?;
+/// Where settings come from, and can be read again.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// A file.
+    File(PathBuf),
+    /// Nowhere: only certificates can.
+    Fixed,
+}
+
+/// Runs `plan` until a signal, and again what `source` says whenever it is asked to.
+pub(crate) fn run(plan: Plan, greeting: Greeting, source: Source) -> Result<()> {
+    let signals = Signals::catch()?.with_hangup()?;
     descriptors::raise_limit();
     let listening = plan.listeners.iter().flat_map(|listener| &listener.listen);
     for address in listening.chain(&plan.admin) {
         vacant::check(address)?;
     }
-    // What is behind a listener must outlive it, so that what has begun can end.
-    let origin = plan.needs_builtin().then(origin::start).transpose()?;
-    let (origin, builtin) = origin.unzip();
     let (log, writer) = AccessLog::open(&plan.access_log)?.unzip();
-
+    let counts = log.as_ref().map(|log| log.counts().clone());
+    let (observed, reloads) = (Arc::new(Observed::default()), Arc::new(Reloads::default()));
     let mut server = Server::new().drain_timeout(plan.drain_timeout);
     if let Some(workers) = plan.workers {
         server = server.workers(workers);
     }
-    let threads = metrics::shards(plan.workers);
-    let (mut all_books, mut kinds) = (Vec::new(), Vec::new());
-    for listener in plan.listeners {
-        kinds.push((listener.name.clone(), What::from(&listener.kind)));
-        let is_http = !matches!(listener.kind, Kind::Relay(_));
-        let books = plan.admin.as_ref().map(|_| {
-            let books = Arc::new(Books::new(&listener.name, is_http, threads));
-            all_books.push(books.clone());
-            books
-        });
-        server = if books.is_none() && log.is_none() {
-            // Nobody looks: hooks that do nothing cost nothing.
-            server.with(proxy(listener, (), builtin.as_ref()))
-        } else {
-            let watch = Watch {
-                books,
-                log: log.clone(),
-                is_http,
-            };
-            server.with(proxy(listener, watch, builtin.as_ref()))
-        };
-    }
+    let mut stage = Stage::new(
+        metrics::shards(plan.workers),
+        log,
+        plan.admin.as_ref().map(|_| observed.clone()),
+    );
     let running = server.start()?;
-    let metrics = Metrics::new(all_books, log.map(|log| log.counts().clone()));
-    let admin = match plan.admin {
-        Some(listen) => Some(admin::start(listen, metrics, &running)?),
+    stage.apply(plan.clone(), &running)?;
+    let admin = match plan.admin.clone() {
+        Some(listen) => {
+            let metrics = Metrics::new(observed, reloads.clone(), counts);
+            Some(admin::start(listen, metrics, &running)?)
+        }
         None => None,
     };
-
-    greeting.say(&places(&running, &kinds, admin.as_ref()), &plan.access_log);
+    let authorities: Vec<_> = plan
+        .listeners
+        .iter()
+        .map(Authority::of)
+        .collect::<Result<_>>()?;
+    let places = places(&running, &plan, &authorities, admin.as_ref());
+    greeting.say(&places, &plan.access_log);
     let trimming = memory::trim_after_bursts(running.workers().to_vec());
-    let outcome = signals.serve_until(running);
-    drop(trimming);
-    // They have nothing left to do; whether their own clients were cut is nobody's concern.
-    for helper in admin.into_iter().chain(origin) {
-        let _ = helper.stop();
+    let outcome = signals.serve_with(running, move |running| {
+        reloads.one(|| reload(&mut stage, &plan, &source, running));
+    });
+    drop((trimming, authorities));
+    // It has nothing left to do; whether its own clients were cut is nobody's concern.
+    if let Some(admin) = admin {
+        let _ = admin.stop();
     }
     if let Some(writer) = writer {
         writer.finish();
@@ -79,58 +88,64 @@ pub(crate) fn run(plan: Plan, greeting: Greeting) -> Result<()> {
     outcome
 }
 
-/// What `listener` is, with `app` for its hooks.
-fn proxy<A>(listener: Listener, app: A, builtin: Option<&Target>) -> Proxy<A>
-where
-    A: FlowHooks + HttpHooks<A::Conn> + Clone,
-{
-    let Listener {
-        name,
-        listen,
-        kind,
-        stream,
-        datagram,
-        relay,
-        egress,
-        dial,
-        resolve,
-    } = listener;
-    let mut proxy = Proxy::new(app.clone())
-        .name(&name)
-        .stream_options(stream)
-        .udp_options(datagram)
-        .relay(relay)
-        .egress(egress, dial, resolve);
-    for address in listen {
-        proxy = proxy.listen(address);
-    }
-    match kind {
-        Kind::Reverse(to, options) => {
-            let http = Http::new(app).options(*options);
-            proxy.http(targets(to, builtin).fold(http, Http::to))
+/// Reads the settings again and puts them in force, all or nothing; `first` are those that it was started with. Says what
+/// has changed, or what is wrong.
+fn reload(
+    stage: &mut Stage,
+    first: &Plan,
+    source: &Source,
+    running: &Running,
+) -> std::result::Result<String, String> {
+    let plan = match source {
+        Source::File(path) => settings::load(path).map_err(|error| {
+            tracing::error!("not reloaded: {error}");
+            error.to_string()
+        })?,
+        Source::Fixed => first.clone(),
+    };
+    let mut late = Vec::new();
+    for (name, is_other) in [
+        ("workers", plan.workers != first.workers),
+        ("drain_timeout", plan.drain_timeout != first.drain_timeout),
+        ("admin", plan.admin != first.admin),
+        ("access_log", plan.access_log != first.access_log),
+    ] {
+        if is_other {
+            late.push(name);
         }
-        Kind::Forward(options) => proxy.http(Http::new(app).forward().options(*options)),
-        Kind::Relay(to) => targets(to, builtin).fold(proxy, Proxy::to),
+    }
+    match stage.apply(plan, running) {
+        Ok(mut summary) => {
+            if !late.is_empty() {
+                summary = format!("{summary}; only a restart changes {}", late.join(", "));
+            }
+            tracing::info!("reloaded: {summary}");
+            Ok(summary)
+        }
+        Err(error) => {
+            let story = story(&error);
+            tracing::error!("not reloaded: {story}");
+            Err(story)
+        }
     }
 }
 
-fn targets(to: Vec<To>, builtin: Option<&Target>) -> impl Iterator<Item = Target> {
-    to.into_iter().filter_map(move |to| match to {
-        To::Target(target) => Some(target),
-        To::Builtin => builtin.cloned(),
-    })
-}
-
-fn places(running: &Running, kinds: &[(String, What)], admin: Option<&Running>) -> Vec<Place> {
+fn places(
+    running: &Running,
+    plan: &Plan,
+    authorities: &[Authority],
+    admin: Option<&Running>,
+) -> Vec<Place> {
     let mut places = Vec::new();
     let addresses = running.addresses();
-    for (name, what) in kinds {
+    for (listener, authority) in plan.listeners.iter().zip(authorities) {
         for (of, address) in &addresses {
-            if **of == **name {
+            if **of == *listener.name {
                 places.push(Place {
-                    name: name.clone(),
-                    what: *what,
+                    name: listener.name.clone(),
+                    what: What::of(listener),
                     address: address.clone(),
+                    authority: authority.path().map(ToOwned::to_owned),
                 });
             }
         }
@@ -140,6 +155,7 @@ fn places(running: &Running, kinds: &[(String, What)], admin: Option<&Running>) 
         name: ADMIN.into(),
         what: What::Admin,
         address,
+        authority: None,
     }));
     places
 }

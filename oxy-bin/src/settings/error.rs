@@ -1,7 +1,9 @@
 //! What is wrong with a settings file, and where.
 
+use std::error::Error as _;
 use std::fmt;
 
+use oxy_core::Error;
 use serde_saphyr::{Error as YamlError, MessageFormatter, UserMessageFormatter};
 
 use super::Located;
@@ -19,18 +21,30 @@ pub struct SettingsError {
     pub message: String,
     /// The line's text.
     pub excerpt: Option<String>,
+    /// What to look for from that place on: the values inside one that have no places of their own.
+    pub(super) words: Vec<String>,
 }
 
 impl SettingsError {
     /// An error without a place, such as a file that cannot be read.
-    pub(super) fn whole(file: &str, message: impl fmt::Display) -> Self {
+    pub(crate) fn whole(file: &str, message: impl fmt::Display) -> Self {
         Self {
             file: file.into(),
             line: 0,
             column: 0,
             message: message.to_string(),
             excerpt: None,
+            words: Vec::new(),
         }
+    }
+
+    /// Points at `word`, where that stands at the error's place or behind it.
+    pub(super) fn near(mut self, word: impl Into<String>) -> Self {
+        let word = word.into();
+        if !word.is_empty() {
+            self.words.push(word);
+        }
+        self
     }
 
     /// An error at a value.
@@ -45,6 +59,11 @@ impl SettingsError {
     /// Names the file, and quotes the line.
     pub(super) fn quoting(mut self, file: &str, text: &str) -> Self {
         self.file = file.into();
+        for word in std::mem::take(&mut self.words) {
+            if let Some(place) = find(text, self.line, self.column, &word) {
+                (self.line, self.column) = place;
+            }
+        }
         self.excerpt = line_of(text, self.line).map(str::to_owned);
         self
     }
@@ -73,6 +92,57 @@ impl SettingsError {
 fn line_of(text: &str, line: u64) -> Option<&str> {
     text.lines()
         .nth(usize::try_from(line).ok()?.checked_sub(1)?)
+}
+
+/// The place of the first `word` at a place of `text` or behind it: a whole one, not a part of another.
+fn find(text: &str, line: u64, column: u64, word: &str) -> Option<(u64, u64)> {
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let first = usize::try_from(line).ok()?.checked_sub(1)?;
+    for (number, text) in text.lines().enumerate().skip(first) {
+        let before = if number == first {
+            column.saturating_sub(1)
+        } else {
+            0
+        };
+        let skipped: usize = text
+            .chars()
+            .take(usize::try_from(before).ok()?)
+            .map(char::len_utf8)
+            .sum();
+        let found = text[skipped..].match_indices(word).find(|(at, word)| {
+            let at = at + skipped;
+            let (before, behind) = (&text[..at], &text[at + word.len()..]);
+            !before.ends_with(is_part) && !behind.starts_with(is_part)
+        });
+        if let Some((at, _)) = found {
+            let column = text[..at + skipped].chars().count() + 1;
+            return Some((number as u64 + 1, column as u64));
+        }
+    }
+    None
+}
+
+/// An error in words for people: what was being done, and why it did not work.
+pub(crate) fn story(error: &Error) -> String {
+    let mut text = error.what().unwrap_or_else(|| error.name()).to_owned();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text = format!("{text}: {source}");
+        cause = source.source();
+    }
+    text
+}
+
+/// The texts that `message` quotes: it tells of values that it has been given.
+pub(super) fn quoted(message: &str) -> Option<String> {
+    let (_, behind) = message.split_once('"')?;
+    let mut escaped = false;
+    let end = behind.find(|c| {
+        let ends = c == '"' && !escaped;
+        escaped = c == '\\' && !escaped;
+        ends
+    })?;
+    serde_json::from_str(&format!("\"{}\"", &behind[..end])).ok()
 }
 
 /// How far behind `column` of `line` the value starts whose key is there; 0 where no key is, or its value is on another
@@ -128,7 +198,7 @@ fn unknown(what: &str, word: &str, expected: &[&str], list: &str) -> String {
 }
 
 /// The one that `word` was most likely meant to be.
-fn closest<'a>(word: &str, among: &[&'a str]) -> Option<&'a str> {
+pub(super) fn closest<'a>(word: &str, among: &[&'a str]) -> Option<&'a str> {
     // Below this, Jaro and Winkler's measure finds likeness in words that only share letters.
     const ALIKE: f64 = 0.8;
     among
@@ -147,6 +217,7 @@ impl fmt::Display for SettingsError {
             column,
             message,
             excerpt,
+            ..
         } = self;
         if *line == 0 {
             return write!(f, "{file}: {message}");
@@ -189,6 +260,25 @@ mod tests {
         ] {
             assert_eq!(value_after_key(line, column), distance, "{line}");
         }
+    }
+
+    #[test]
+    fn words_are_found_at_their_place_or_behind_it() {
+        let text = "a: b\n  c: [bb, b]\n\u{e9}: x.pem\n";
+        assert_eq!(find(text, 1, 1, "b"), Some((1, 4)));
+        assert_eq!(find(text, 1, 5, "b"), Some((2, 11)));
+        assert_eq!(find(text, 2, 1, "b"), Some((2, 11)));
+        assert_eq!(find(text, 1, 1, "x.pem"), Some((3, 4)));
+        assert_eq!(find(text, 1, 1, "pem"), None);
+        assert_eq!(find(text, 9, 1, "b"), None);
+        assert_eq!(find(text, 0, 0, "b"), None);
+    }
+
+    #[test]
+    fn what_is_quoted_is_read() {
+        assert_eq!(quoted(r#"the "a\\d(\"" is wrong"#), Some("a\\d(\"".into()));
+        assert_eq!(quoted("nothing"), None);
+        assert_eq!(quoted("an \"open end"), None);
     }
 
     #[test]

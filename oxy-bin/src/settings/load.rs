@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(plan.access_log.format, LogFormat::Text);
         assert!(plan.needs_builtin());
         let names: Vec<_> = plan.listeners.iter().map(|l| l.name.as_str()).collect();
-        assert_eq!(names, ["reverse", "forward"]);
+        assert_eq!(names, ["reverse", "https", "forward"]);
     }
 
     #[test]
@@ -112,9 +112,10 @@ listeners:
         let [reverse, forward, inward, tcp, udp] = &plan.listeners[..] else {
             panic!("{plan:?}");
         };
-        let Kind::Reverse(_, options) = &reverse.kind else {
+        let Kind::Http(http) = &reverse.kind else {
             panic!("{reverse:?}");
         };
+        let options = &http.options;
         let default = oxy_http::HttpOptions::default();
         assert_eq!(options.head.max_head, 16 * 1024);
         assert_eq!(options.head.max_fields, default.head.max_fields);

@@ -18,6 +18,18 @@ pub struct Located<T> {
     pub column: u64,
 }
 
+impl<T> Located<T> {
+    /// The value, and its place.
+    pub(super) fn split(self) -> (T, Located<()>) {
+        let place = Located {
+            value: (),
+            line: self.line,
+            column: self.column,
+        };
+        (self.value, place)
+    }
+}
+
 impl<T> From<T> for Located<T> {
     fn from(value: T) -> Self {
         Self {

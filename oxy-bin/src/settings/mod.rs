@@ -4,32 +4,36 @@
 //! [`Settings`], and [`Plan`] is what they come to once everything has been checked.
 
 mod address;
+mod cluster;
 mod environment;
 mod error;
+mod gather;
+mod listener;
 mod load;
 mod located;
 mod plan;
 pub mod reference;
+mod secure;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use oxy_core::offramp::{DialOptions, EgressPolicy};
-use oxy_core::onramp::{StreamOptions, UdpOptions};
-use oxy_core::relay::RelayOptions;
-use oxy_core::resolve::ResolveOptions;
 use oxy_core::settings::Span;
-use oxy_http::HttpOptions;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use address::{Listen, To};
+pub use cluster::{ClusterSettings, HttpVersion, OriginSettings};
 pub use error::SettingsError;
+pub(crate) use error::story;
+pub use listener::{
+    HostSettings, HttpSettings, ListenerSettings, PassSettings, TcpSettings, UdpSettings,
+};
 pub use load::{load, parse};
 pub use located::Located;
 pub(crate) use plan::ADMIN;
-pub use plan::{Kind, Listener, Plan};
+pub use plan::{ClusterPlan, HttpKind, Kind, Listener, Pass, Plan, RelayKind, Tls};
 
 /// The settings that `oxy` runs on when it is given none.
 pub const DEFAULTS: &str = include_str!("defaults.yaml");
@@ -48,6 +52,8 @@ pub struct Settings {
     pub admin: Option<AdminSettings>,
     /// A line for each HTTP exchange, and for each flow that carries none; for an HTTP connection only if it broke off.
     pub access_log: AccessLogSettings,
+    /// Endpoints that serve the same, for listeners to name.
+    pub clusters: Vec<Located<ClusterSettings>>,
     /// Where flows come in, and what becomes of them.
     pub listeners: Vec<Located<ListenerSettings>>,
 }
@@ -59,12 +65,13 @@ impl Default for Settings {
             drain_timeout: Duration::from_secs(60),
             admin: None,
             access_log: AccessLogSettings::default(),
+            clusters: Vec::new(),
             listeners: Vec::new(),
         }
     }
 }
 
-/// The admin listener: `/metrics`, `/healthz`, `/flows`.
+/// The admin listener: `/metrics`, `/healthz`, `/flows`, `/clusters`, and POST `/reload`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdminSettings {
@@ -75,7 +82,7 @@ pub struct AdminSettings {
 }
 
 /// What is logged of the traffic.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AccessLogSettings {
     /// How it is written. Default: `off`. Queries, userinfo, header fields and bodies are never in it.
@@ -131,67 +138,4 @@ impl From<LogPath> for PathBuf {
             LogPath::File(path) => path,
         }
     }
-}
-
-/// A listener: addresses, and exactly one of `http`, `tcp` and `udp`.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ListenerSettings {
-    /// What it is called in logs and metrics. Default: its kind, with its place in the list from the second of a kind
-    /// on.
-    #[serde(default)]
-    pub name: Option<String>,
-    /// Where it listens: `IP:PORT`, `:PORT` (all addresses), or `unix:PATH` for streams; port 0 is any free one.
-    #[schemars(example = ["127.0.0.1:8080"])]
-    pub listen: Vec<Listen>,
-    /// Serve HTTP.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub http: Option<HttpSettings>,
-    /// Relay TCP (and Unix) streams.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tcp: Option<RelaySettings>,
-    /// Relay UDP datagrams.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub udp: Option<RelaySettings>,
-    /// How connections are taken in. Not with `udp`.
-    #[serde(default)]
-    pub stream: Option<StreamOptions>,
-    /// How sessions of datagrams are taken in. Only with `udp`.
-    #[serde(default)]
-    pub datagram: Option<UdpOptions>,
-    /// How streams and datagrams are relayed, those in tunnels too.
-    #[serde(default)]
-    pub relay: RelayOptions,
-    /// Which addresses may be dialled. Default: all of them, as it is these settings that name them; with
-    /// `http.forward`, where clients name them, what is written here as each setting's default.
-    #[serde(default)]
-    pub egress: Option<EgressPolicy>,
-    /// How sockets towards targets are opened.
-    #[serde(default)]
-    pub dial: DialOptions,
-    /// How names are resolved.
-    #[serde(default)]
-    pub resolve: ResolveOptions,
-}
-
-/// What an HTTP listener does.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct HttpSettings {
-    /// Reverse proxy: the origins, by turns. `HOST:PORT`, `http://HOST:PORT`, `unix:PATH`, or `builtin` for the small
-    /// origin that oxy brings along.
-    pub to: Vec<To>,
-    /// Forward proxy: requests go where they ask to go, CONNECT too. Instead of `to`. Default: false.
-    pub forward: bool,
-    /// How HTTP is served and forwarded.
-    pub options: HttpOptions,
-}
-
-/// Where an L4 listener's flows go.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RelaySettings {
-    /// The targets, by turns: `HOST:PORT`, or `unix:PATH` for streams.
-    #[schemars(example = ["127.0.0.1:9000"])]
-    pub to: Vec<To>,
 }

@@ -9,20 +9,20 @@ use crate::support::{Dir, Oxy, finish};
 /// What `oxy` runs on, with ports that the system chooses.
 fn tour() -> (Dir, Oxy) {
     let settings = finish(&["config", "default"]).out;
-    let settings = [":8080", ":3128", ":9901"]
+    let settings = [":8080", ":8443", ":3128", ":9901"]
         .iter()
         .fold(settings, |text, port| {
             assert!(text.contains(port), "{port}");
             text.replace(port, ":0")
         });
     let dir = Dir::new();
-    let oxy = Oxy::start(&["run", "-c", &dir.file("oxy.yaml", &settings)], 3);
+    let oxy = Oxy::start(&["run", "-c", &dir.file("oxy.yaml", &settings)], 4);
     (dir, oxy)
 }
 
 #[test]
 fn the_tour_says_what_listens_where_and_what_to_try() {
-    let ports = [8080, 3128, 9901];
+    let ports = [8080, 8443, 3128, 9901];
     let taken = ports
         .iter()
         .find(|port| TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], **port))).is_err());
@@ -33,12 +33,14 @@ fn the_tour_says_what_listens_where_and_what_to_try() {
         assert!(output.err.contains("in use"), "{output:?}");
         return;
     }
-    let oxy = Oxy::start(&[], 3);
+    let oxy = Oxy::start(&[], 4);
     let rest: Vec<_> = (0..2).map(|_| oxy.line()).collect();
     let said = format!("{}{}", oxy.greeting, rest.join("\n"));
     for line in [
         "listening on 127.0.0.1:8080 (reverse)",
         "curl http://127.0.0.1:8080/",
+        "listening on 127.0.0.1:8443 (https)",
+        " https://127.0.0.1:8443/",
         "listening on 127.0.0.1:3128 (forward)",
         "curl -x http://127.0.0.1:3128 http://example.com/",
         "listening on 127.0.0.1:9901 (admin)",

@@ -77,7 +77,7 @@ pub use self::spec::{
 pub use self::tend::Tending;
 pub use self::want::Want;
 
-pub(crate) use self::open::open;
+pub use self::open::{Held, open};
 
 use self::breaker::Breaker;
 use self::endpoint::Condition;

@@ -20,7 +20,8 @@ use crate::target::Target;
 const TRIES: usize = 3;
 
 /// What counts as under way at an endpoint until it is dropped.
-pub(crate) struct Held(
+#[derive(Debug)]
+pub struct Held(
     #[expect(dead_code, reason = "held")] Pick,
     #[expect(dead_code, reason = "held")] Connection,
 );
@@ -31,11 +32,7 @@ pub(crate) struct Held(
 /// # Errors
 ///
 /// That of the last endpoint that was tried, or of [`Balancer::pick_when_ready`] if there was none.
-pub(crate) async fn open(
-    balancer: &Balancer,
-    offramp: &AnyOfframp,
-    flow: &Flow,
-) -> Result<(Far, Held)> {
+pub async fn open(balancer: &Balancer, offramp: &AnyOfframp, flow: &Flow) -> Result<(Far, Held)> {
     let key = flow.info.peer.map(|peer| match peer.ip().to_canonical() {
         IpAddr::V4(ip) => hash_key(&ip.octets()),
         IpAddr::V6(ip) => hash_key(&ip.octets()),

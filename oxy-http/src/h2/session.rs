@@ -5,20 +5,21 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use ::h2::client::SendRequest;
 use ::h2::{Ping, PingPong};
 use oxy_core::clock::Alarm;
-use oxy_core::{Error, ErrorKind, Result, Side, StreamIo, cluster};
+use oxy_core::{Error, ErrorKind, Link, Result, Side, StreamIo, cluster};
 use tokio::sync::Notify;
 
 use super::fault::{fault, judged};
 use super::guard::Guard;
 use super::io::{Io, Watch};
 use crate::body::Piece;
-use crate::options::{Http2Options, HttpOptions};
+use crate::linger::linger;
+use crate::options::{Http2Options, HttpOptions, Timeouts};
 
 /// The sessions with one endpoint.
 #[derive(Debug)]
@@ -102,6 +103,13 @@ impl Sessions {
         Opening(self.clone())
     }
 
+    /// A place on a session that is open, if there is room.
+    pub(crate) fn ticket(&self) -> Option<Ticket> {
+        let mut list = self.list();
+        list.open.retain(|session| session.fit.load(Relaxed));
+        list.least().map(Session::ticket)
+    }
+
     /// A place, or the right to make one; none where both are taken.
     pub(crate) fn place(self: &Arc<Self>, options: &Http2Options) -> Option<Place> {
         if self.exclusive {
@@ -109,12 +117,7 @@ impl Sessions {
         }
         let mut list = self.list();
         list.open.retain(|session| session.fit.load(Relaxed));
-        let least = list
-            .open
-            .iter()
-            .filter(|session| session.has_room())
-            .min_by_key(|session| session.streams.load(Relaxed));
-        if let Some(session) = least {
+        if let Some(session) = list.least() {
             return Some(Place::Ticket(session.ticket()));
         }
         if list.open.len() + list.opening < options.max_connections.max(1) {
@@ -146,6 +149,16 @@ impl Sessions {
     }
 }
 
+impl List {
+    /// The session with the fewest exchanges, if there is room on it.
+    fn least(&self) -> Option<&Arc<Session>> {
+        self.open
+            .iter()
+            .filter(|session| session.has_room())
+            .min_by_key(|session| session.streams.load(Relaxed))
+    }
+}
+
 impl Opening {
     /// Makes a session of a stream to the origin, with a first place on it.
     /// `place` is the connection's place among those of its cluster.
@@ -157,6 +170,7 @@ impl Opening {
     ) -> Result<Ticket> {
         let http2 = &options.http2;
         let (io, watch) = Io::new(stream, Guard::of_server(options, Instant::now()));
+        let link = io.link().clone();
         let handshake = ::h2::client::Builder::new()
             .initial_window_size(http2.stream_window)
             .initial_connection_window_size(window(http2))
@@ -179,9 +193,9 @@ impl Opening {
         });
         tokio::spawn(drive(
             connection,
-            watch,
+            (link, watch),
             Arc::downgrade(&session),
-            options.timeouts.body,
+            options.timeouts.clone(),
             place,
         ));
         let ticket = session.ticket();
@@ -241,10 +255,11 @@ impl Session {
 
 impl Ticket {
     /// A handle to send one request with. An error if the session takes no more, in which case nothing was sent.
-    pub(crate) async fn handle(&self) -> Result<SendRequest<Piece>> {
+    pub(crate) fn handle(&self) -> Result<SendRequest<Piece>> {
         let mut send = self.session.send().clone();
-        let ready = poll_fn(|cx| send.poll_ready(cx)).await;
-        if let Err(e) = ready {
+        // There is room for what has a ticket: it never has to wait.
+        let mut cx = Context::from_waker(Waker::noop());
+        if let Poll::Ready(Err(e)) = send.poll_ready(&mut cx) {
             self.session.retire();
             return Err(fault(e, Side::Up).retry(oxy_core::Retry::Safe));
         }
@@ -289,9 +304,9 @@ impl Drop for Ticket {
 /// Reads and writes for a connection as long as it is open.
 async fn drive(
     mut connection: ::h2::client::Connection<Io, Piece>,
-    watch: Arc<Watch>,
+    (link, watch): (Arc<Link>, Arc<Watch>),
     session: Weak<Session>,
-    patience: Duration,
+    timeouts: Timeouts,
     _place: Option<cluster::Connection>,
 ) {
     let alarm = Alarm::new();
@@ -307,7 +322,7 @@ async fn drive(
         if watch.is_stalled() != stalled {
             stalled = watch.is_stalled();
             if stalled {
-                alarm.set(patience);
+                alarm.set(timeouts.body);
             } else {
                 alarm.clear();
             }
@@ -321,8 +336,18 @@ async fn drive(
     if let Some(session) = session.upgrade() {
         session.retire();
     }
-    if let Some(error) = ended {
-        tracing::debug!("{error:?}");
+    drop(connection);
+    let Some(error) = ended else {
+        return;
+    };
+    tracing::debug!("{error:?}");
+    if let Some(verdict) = watch.verdict() {
+        // The crate's clients have no word for it. What does not go out at once does not go out.
+        let word = watch.last_word(verdict.reason());
+        poll_fn(|cx| Poll::Ready(link.poll_write(cx, &word).is_ready())).await;
+    }
+    if matches!(error.kind(), ErrorKind::Malformed | ErrorKind::Overloaded) {
+        linger(&link, &alarm, timeouts.linger).await;
     }
 }
 

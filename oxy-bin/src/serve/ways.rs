@@ -1,0 +1,106 @@
+//! Clusters that serve, and how they are reached.
+
+use std::sync::Arc;
+
+use oxy_core::cluster::{Cluster, ClusterSpec, EndpointSpec, Tending};
+use oxy_core::offramp::{AnyOfframp, DialOptions, Dialer, EgressPolicy};
+use oxy_core::resolve::Resolver;
+use oxy_core::{Result, Target};
+use oxy_http::Upstream;
+use oxy_tunnel::proxy_protocol::SendProxyProtocol;
+
+use crate::https::secure;
+use crate::settings::ClusterPlan;
+
+/// What a cluster does with a listener's way out before it is used.
+pub(super) type Via = Arc<dyn Fn(AnyOfframp) -> AnyOfframp + Send + Sync>;
+
+/// A cluster that serves.
+#[derive(Clone)]
+pub(super) struct Group {
+    pub(super) plan: ClusterPlan,
+    pub(super) cluster: Arc<Cluster>,
+    /// Its connections last as long as this.
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) tending: Tending,
+}
+
+impl Group {
+    /// What `plan` says; of `old`, what stays of it.
+    pub(super) fn new(
+        mut plan: ClusterPlan,
+        builtin: Option<&Target>,
+        old: Option<&Self>,
+    ) -> Result<Self> {
+        plan.spec = spec(&plan, builtin);
+        if let Some(old) = old
+            && old.plan.way == plan.way
+        {
+            // Its sessions go on, and so do its counts.
+            plan.tls.clone_from(&old.plan.tls);
+            return Ok(Self {
+                plan,
+                ..old.clone()
+            });
+        }
+        let cluster = match old {
+            Some(old) => old.cluster.clone(),
+            None => Cluster::new(plan.spec.clone())?,
+        };
+        let tending = tending(&plan)?;
+        let mut upstream = Upstream::new(cluster.clone())
+            .protocol(plan.protocol)
+            .tending(tending.clone());
+        // The header comes first on the wire, TLS after it.
+        if let Some(via) = via(&plan) {
+            upstream = upstream.via(move |offramp| via(offramp));
+        }
+        if let Some(client) = &plan.tls {
+            upstream = secure(upstream, client.clone());
+        }
+        if let Some(cookie) = &plan.sticky_cookie {
+            upstream = upstream.sticky(cookie.clone());
+        }
+        Ok(Self {
+            plan,
+            cluster,
+            upstream: Arc::new(upstream),
+            tending,
+        })
+    }
+
+    /// How L4 flows go to it.
+    pub(super) fn via(&self) -> Option<Via> {
+        via(&self.plan)
+    }
+}
+
+fn spec(plan: &ClusterPlan, builtin: Option<&Target>) -> ClusterSpec {
+    let mut spec = plan.spec.clone();
+    if let (1.., Some(target)) = (plan.builtin, builtin) {
+        let endpoint = EndpointSpec::new(target.clone()).weight(plan.builtin);
+        spec.endpoints.push(endpoint);
+    }
+    spec
+}
+
+fn tending(plan: &ClusterPlan) -> Result<Tending> {
+    let resolver = Resolver::new(plan.resolve.clone())?;
+    // Endpoints are the operator's own.
+    let dialer = Dialer::new(resolver, EgressPolicy::open(), DialOptions::default());
+    Ok(Tending::new(dialer))
+}
+
+fn via(plan: &ClusterPlan) -> Option<Via> {
+    let options = plan.send_proxy_protocol.clone()?;
+    Some(Arc::new(move |offramp: AnyOfframp| {
+        match SendProxyProtocol::new(offramp.clone(), options.clone()) {
+            Ok(sending) => AnyOfframp::new(sending),
+            // Not reached: the settings have been checked.
+            Err(error) => {
+                tracing::error!("{error:?}");
+                offramp
+            }
+        }
+    }))
+}
