@@ -179,12 +179,18 @@ fn after<A: FlowHooks>(
 
 /// Closes a connection, after what is still on its way has been read where that matters.
 fn farewell(server: &Server) -> BoxFuture<'static, Result<()>> {
-    if server.is_quiet() {
+    let conn = server.conn().clone();
+    let is_quiet = server.is_quiet();
+    if is_quiet && conn.link.socket().is_some() {
+        // Its close says all there is to say.
         return Box::pin(std::future::ready(Ok(())));
     }
-    let conn = server.conn().clone();
     Box::pin(async move {
-        conn.linger().await;
+        if is_quiet {
+            conn.part().await;
+        } else {
+            conn.linger().await;
+        }
         Ok(())
     })
 }

@@ -25,6 +25,8 @@ use crate::semantics::{
 pub(crate) struct Errand {
     head: Form,
     pub(crate) body: Body,
+    /// Whether a connection has been given the body, and may have sent some of it.
+    sent: bool,
     pub(crate) framing: Framing,
     pub(crate) method: MethodKind,
     /// Safe to be done twice (RFC 9110 section 9.2.2).
@@ -89,6 +91,7 @@ impl Errand {
         Self {
             head: Form::Whole(head),
             body,
+            sent: false,
             framing,
             method,
             idempotent,
@@ -149,11 +152,29 @@ impl Errand {
         Ok(Self {
             head: Form::Whole(Head::Built(parts.clone())),
             body,
+            sent: false,
             framing: self.framing,
             method: self.method,
             idempotent: self.idempotent,
             upgrade: self.upgrade.clone(),
         })
+    }
+
+    /// The body, for a connection that is about to send it.
+    pub(crate) fn give_body(&mut self) -> Body {
+        self.sent = true;
+        self.body.take()
+    }
+
+    /// The body for another try, if no connection has been given it.
+    pub(crate) fn unsent(&mut self) -> Option<Body> {
+        (!self.sent).then(|| self.body.take())
+    }
+
+    /// Has `body` sent in the next try.
+    pub(crate) fn again_with(&mut self, body: Body) {
+        self.sent = false;
+        self.body = body;
     }
 
     /// Takes the head back that [`Errand::write`] gave, for another try.

@@ -180,6 +180,8 @@ impl<'a> Trip<'a> {
                     (Ok(failure), verdict)
                 }
             };
+            // What has failed before anything was sent has its body still, which then need not be at hand as a whole.
+            let again = again.or_else(|| failure.as_ref().ok().and_then(|_| errand.unsent()));
             let timed_out =
                 matches!(&failure, Ok(failure) if failure.error.kind() == ErrorKind::Timeout);
             let again = again.filter(|_| self.has_time(timed_out, course));
@@ -198,7 +200,8 @@ impl<'a> Trip<'a> {
                         errand.take_back_from(arrived.wire);
                     }
                     course.retries += 1;
-                    (endpoint, fresh, errand.body) = (next, new, body);
+                    (endpoint, fresh) = (next, new);
+                    errand.again_with(body);
                     let wait = self
                         .going
                         .desk
@@ -460,7 +463,7 @@ impl<'a> Trip<'a> {
         let upload = (!errand.framing.is_empty()).then(|| {
             let mut copy = Out::take();
             copy.extend_from_slice(&head);
-            let body = errand.body.take();
+            let body = errand.give_body();
             let pump = Pump::new(link.clone(), Side::Up, copy, body, errand.framing);
             Box::new(pump.low_water(options.low_water)) as Box<dyn Outgoing>
         });
@@ -489,7 +492,7 @@ impl<'a> Trip<'a> {
         if tunnels {
             tunnel = Some(send);
         } else if !ends {
-            let sender = Sender::new(send, Side::Up, errand.body.take(), length);
+            let sender = Sender::new(send, Side::Up, errand.give_body(), length);
             upload = Some(Box::new(sender) as Box<dyn Outgoing>);
         }
         let wire = h2::client::Wire::new(response, tunnel, ticket);

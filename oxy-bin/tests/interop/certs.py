@@ -16,19 +16,21 @@ class Authority:
         self.run("req", "-x509", *self.fresh(self.key), "-subj", f"/CN={name} authority", "-days", "1", "-out", self.ca,
                  "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign")
 
-    def leaf(self, *names):
-        """A certificate and its key, as files, for `names`, of which some may be addresses."""
+    def leaf(self, *names, kind="ec"):
+        """A certificate and its key (`ec` or `rsa`), as files, for `names`, of which some may be addresses."""
         places = [f"{'IP' if name.replace('.', '').isdigit() else 'DNS'}:{name}" for name in names]
         extensions = self.lab.file("extensions", f"subjectAltName={','.join(places)}\nbasicConstraints=CA:FALSE\n")
         asked, cert, key = (self.lab.path(f"{names[0]}.{end}") for end in ("csr", "pem", "key"))
-        self.run("req", *self.fresh(key), "-subj", f"/CN={names[0]}", "-out", asked)
+        self.run("req", *self.fresh(key, kind), "-subj", f"/CN={names[0]}", "-out", asked)
         self.run("x509", "-req", "-in", asked, "-CA", self.ca, "-CAkey", self.key, "-set_serial", next(self.serial),
                  "-days", "1", "-extfile", extensions, "-out", cert)
         return cert, key
 
-    def client(self, *alpn):
+    def client(self, *alpn, version=None):
         """What a client of Python's takes, which trusts it."""
         context = ssl.create_default_context(cafile=self.ca)
+        if version:
+            context.minimum_version = context.maximum_version = version
         if alpn:
             context.set_alpn_protocols(list(alpn))
         return context
@@ -40,8 +42,9 @@ class Authority:
             context.set_alpn_protocols(list(alpn))
         return context
 
-    def fresh(self, key):
-        return ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key]
+    def fresh(self, key, kind="ec"):
+        made = {"ec": ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"], "rsa": ["rsa:2048"]}
+        return ["-newkey", *made[kind], "-nodes", "-keyout", key]
 
     def run(self, *words):
         done = subprocess.run([self.openssl, *map(str, words)], capture_output=True, text=True, check=False)

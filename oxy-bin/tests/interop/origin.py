@@ -1,8 +1,9 @@
 """A small origin of our own.
 
-GET /bytes/N/SEED, POST /echo, GET /delay/MS, each with `?id=` to be remembered by.
+GET /bytes/N/SEED, POST /echo, GET /delay/MS, each with `?id=` to be remembered by; GET /trailers/N/SEED, GET /hints.
 """
 
+import hashlib
 import re
 import socketserver
 import threading
@@ -31,6 +32,12 @@ class Handler(BaseHTTPRequestHandler):
             case ["delay", millis]:
                 time.sleep(int(millis) / 1000)
                 self.answer(identity.encode())
+            case ["trailers", size, seed]:
+                self.answer_with_trailers(content(int(size), seed))
+            case ["hints"]:
+                self.wfile.write(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n")
+                self.wfile.flush()
+                self.answer(b"hinted")
             case _:
                 self.answer(b"", 404)
 
@@ -41,6 +48,12 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(self.chunked())
         else:
             self.answer(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+
+    def handle_expect_100(self):
+        super().handle_expect_100()
+        # It would stay here, as long as the client waits for it.
+        self.wfile.flush()
+        return True
 
     def chunked(self):
         body = b""
@@ -66,6 +79,16 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+    def answer_with_trailers(self, body):
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.send_header("Trailer", "X-Digest, X-Empty")
+        self.end_headers()
+        for at in range(0, len(body), 10_000):
+            part = body[at : at + 10_000]
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+        self.wfile.write(b"0\r\nX-Digest: %s\r\nX-Empty: \r\n\r\n" % hashlib.sha256(body).hexdigest().encode())
 
     def log_message(self, *_):
         pass

@@ -1,6 +1,7 @@
 """An HTTP/1.1 client that hides nothing: what was sent, what came, and whether it was all."""
 
 import socket
+import ssl
 
 from wait import PATIENCE
 
@@ -11,6 +12,10 @@ class Cut(Exception):
     def __init__(self, seen):
         super().__init__(f"the connection ended after {seen} bytes of the response")
         self.seen = seen
+
+
+class Ragged(Exception):
+    """TLS did not come to its end but the connection did: nobody can tell if something is missing."""
 
 
 class Response:
@@ -30,9 +35,15 @@ class Response:
 
 
 class Connection:
-    def __init__(self, address, patience=PATIENCE):
+    """`tls`, if given, is a context."""
+
+    def __init__(self, address, patience=PATIENCE, tls=None, name="localhost", session=None):
         self.socket = socket.create_connection(address, patience)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls:
+            self.socket = tls.wrap_socket(
+                self.socket, server_hostname=name, session=session, suppress_ragged_eofs=False
+            )
         self.buffer = b""
 
     def __enter__(self):
@@ -47,9 +58,9 @@ class Connection:
     def send(self, data):
         self.socket.sendall(data)
 
-    def exchange(self, method, path, fields=(), body=b""):
+    def exchange(self, method, path, fields=(), body=b"", version="HTTP/1.1"):
         """Sends a request, and waits for its response."""
-        head = [f"{method} {path} HTTP/1.1", "Host: interop"]
+        head = [f"{method} {path} {version}", "Host: interop"]
         head += [f"{name}: {value}" for name, value in fields]
         if body or method in ("POST", "PUT"):
             head.append(f"Content-Length: {len(body)}")
@@ -111,6 +122,8 @@ class Connection:
             data = self.socket.recv(1 << 18)
         except (ConnectionResetError, BrokenPipeError):
             data = b""
+        except ssl.SSLEOFError as error:
+            raise Ragged from error
         if not data:
             raise Cut(seen)
         self.buffer += data

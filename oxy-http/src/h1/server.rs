@@ -17,7 +17,7 @@ use super::parse::{self, MethodKind, Parse};
 use super::pump::Pump;
 use crate::body::Body;
 use crate::date;
-use crate::linger::linger;
+use crate::linger::{linger, part};
 use crate::message::{Head, Req, Res};
 use crate::options::HttpOptions;
 use crate::outgoing::Outgoing;
@@ -353,6 +353,11 @@ impl Conn {
     /// Ends the connection so that the client can read what was said last.
     pub(crate) async fn linger(&self) {
         linger(&self.link, &self.alarm, self.options.timeouts.linger).await;
+    }
+
+    /// Ends a connection on which nothing is on its way.
+    pub(crate) async fn part(&self) {
+        part(&self.link, &self.alarm, self.options.timeouts.linger).await;
     }
 
     /// Says what was wrong with bytes that were no request, and ends the connection.

@@ -153,11 +153,12 @@ class Curl:
         # -q: whatever ~/.curlrc says is not part of the check, nor are proxies of the environment.
         return [self.program, "-q", "--silent", "--show-error", "--noproxy", "", "--max-time", "30", *map(str, options)]
 
-    def get(self, url, *options, into=None, fails=False):
-        """One transfer, with its body."""
+    def get(self, url, *options, into=None, fails=False, stdin=None):
+        """One transfer, with its body. `stdin` is a file."""
         file = into or self.lab.path("download")
         command = self.command("--write-out", FIGURES, "--output", file, *options, url)
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env={})
+        with open(stdin or "/dev/null", "rb") as given:
+            done = subprocess.run(command, stdin=given, capture_output=True, text=True, check=False, env={})
         if (done.returncode != 0) != fails:
             raise AssertionError(f"curl ended with {done.returncode}: {done.stderr.strip()}")
         return Got(file.read_bytes() if file.exists() else b"", json.loads(done.stdout), done.stderr)
