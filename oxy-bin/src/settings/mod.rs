@@ -24,7 +24,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use address::{Listen, To};
-pub use cluster::{ClusterSettings, HttpVersion, OriginSettings};
+pub use cluster::{ClusterSettings, HealthSettings, HttpVersion, OriginSettings};
 pub use error::SettingsError;
 pub(crate) use error::story;
 pub use listener::{
