@@ -174,6 +174,16 @@ impl Body {
         }
     }
 
+    /// Whether it may be made of what a client sends: it is, or the application has made it.
+    pub(crate) fn may_be_clients(&self) -> bool {
+        match &self.kind {
+            Kind::Empty | Kind::Full(_) | Kind::Stream(_) => false,
+            Kind::Incoming(incoming) => incoming.is_clients(),
+            Kind::Wrapped(_) => true,
+            Kind::Rejoined(_, rest) => rest.may_be_clients(),
+        }
+    }
+
     /// A second body with the same bytes, if they are all at hand.
     pub(crate) fn replay(&self) -> Option<Self> {
         match &self.kind {

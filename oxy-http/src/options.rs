@@ -177,9 +177,11 @@ impl Default for Timeouts {
     serde(default, deny_unknown_fields)
 )]
 pub struct PoolOptions {
-    /// Idle connections to one target. Default: 128 per worker: as many as a busy worker has requests in flight.
+    /// Idle connections to one target. Default: 1024 per worker: as many as a busy worker has requests in flight, which over
+    /// HTTP/2 are hundreds on a handful of clients' connections.
     pub max_idle: usize,
-    /// Idle connections to all targets together. Default: 1024 per worker, well within the usual descriptor limits.
+    /// Idle connections to all targets together. Default: 4096 per worker, within the usual descriptor limits; where they are
+    /// not, an idle connection is closed before anything is refused.
     pub max_idle_total: usize,
     /// How long a connection may be idle. Default: 50 s: less than the 60 s and more after which common origins close, so
     /// that it is we who close and no request meets a closing connection.
@@ -192,8 +194,8 @@ pub struct PoolOptions {
 impl Default for PoolOptions {
     fn default() -> Self {
         Self {
-            max_idle: 128,
-            max_idle_total: 1024,
+            max_idle: 1024,
+            max_idle_total: 4096,
             idle: Duration::from_secs(50),
             max_requests: 0,
         }

@@ -8,6 +8,23 @@
 
 mod support;
 
+#[cfg(feature = "tower")]
+#[allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    missing_debug_implementations
+)]
+#[path = "../examples/axum_service.rs"]
+mod axum_service;
+#[allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    missing_debug_implementations
+)]
+#[path = "../examples/balancing.rs"]
+mod balancing;
 #[allow(
     dead_code,
     missing_docs,
@@ -24,6 +41,14 @@ mod firewall;
 )]
 #[path = "../examples/gateway.rs"]
 mod gateway;
+#[allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    missing_debug_implementations
+)]
+#[path = "../examples/h2_gateway.rs"]
+mod h2_gateway;
 #[allow(
     dead_code,
     missing_docs,
@@ -205,4 +230,101 @@ fn the_rewriter_streams() {
     assert_eq!(seen, "a thing and more of it ".repeat(3));
     drop(client);
     bench.finish();
+}
+
+#[test]
+fn the_h2_gateway_serves_both_versions() {
+    let setup = Bench::before(|| named("origin"));
+    let http = |http: oxy_http::Http<_>| http.options(h2_gateway::options());
+    let bench = setup.proxy(h2_gateway::Gateway, |proxy| proxy, http);
+    let response = bench.ask("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    assert_eq!(response.text(), "origin");
+    assert!(response.field("x-connection").is_some());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let socket = tokio::net::TcpStream::connect(bench.address()).await;
+        let (send, connection) = h2::client::handshake(socket.unwrap()).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            let mut send = send.clone().ready().await.unwrap();
+            let request = http::Request::get("http://a/").body(()).unwrap();
+            let response = send.send_request(request, true).unwrap().0.await.unwrap();
+            seen.push(response.headers()["x-connection"].clone());
+            let mut body = response.into_body();
+            assert_eq!(body.data().await.unwrap().unwrap(), "origin");
+        }
+        assert_eq!(seen[0], seen[1], "one connection");
+        assert_eq!(send.current_max_send_streams(), 32);
+        drop(send);
+        connection.await.unwrap().unwrap();
+    });
+    drop(runtime);
+    bench.finish_with_pool();
+}
+
+/// An origin that takes its time, as the test allows.
+fn slow(name: &'static str) -> Origin {
+    Origin::each(move |peer| {
+        while peer.request().is_ok() {
+            if name == "slow" {
+                std::thread::sleep(std::time::Duration::from_millis(500));
+            }
+            let length = name.len();
+            peer.send(format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{name}"
+            ));
+        }
+    })
+}
+
+#[test]
+fn balancing_finds_the_fastest() {
+    let setup = Bench::alone();
+    let origins = [slow("slow"), slow("fast")];
+    let targets = origins.each_ref().map(|origin| origin.address().into());
+    let upstream = balancing::upstream(targets).unwrap();
+    let bench = setup.proxy((), |proxy| proxy, |http| http.upstream(upstream));
+    let mut client = bench.client();
+    let mut seen = Vec::new();
+    for _ in 0..6 {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        seen.push(client.response().text().to_owned());
+    }
+    // Each is tried once, and the fast one is kept.
+    assert_eq!(
+        seen.iter().filter(|name| *name == "slow").count(),
+        1,
+        "{seen:?}"
+    );
+    assert_eq!(seen[2..], ["fast"; 4]);
+    drop(client);
+    for origin in origins {
+        origin.finish();
+    }
+    bench.finish();
+}
+
+#[cfg(feature = "tower")]
+#[test]
+fn the_axum_service_has_pages_of_its_own() {
+    let hooks = axum_service::Internal(oxy_http::tower::Answer(axum_service::app()));
+    let bench = Bench::before(|| named("origin")).hooks(hooks);
+    let mut client = bench.client();
+    for (request, expected) in [
+        ("GET /internal/health HTTP/1.1\r\nHost: a\r\n\r\n", "well\n"),
+        (
+            "POST /internal/shout HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+            "HELLO",
+        ),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "origin"),
+    ] {
+        client.send(request);
+        assert_eq!(client.response().text(), expected);
+    }
+    drop(client);
+    bench.finish_with_pool();
 }

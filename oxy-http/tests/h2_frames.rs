@@ -274,7 +274,7 @@ fn windows_are_kept_to() {
 #[test]
 fn windows_are_to_be_kept_to() {
     let full = [0; 16_384];
-    let bench = Bench::before(|| Origin::each(|peer| drop(peer.read(1)))).options(|options| {
+    let bench = Bench::before(|| Origin::each(|peer| drop(peer.try_read(1)))).options(|options| {
         options.http2.stream_window = 65_535;
         options.http2.connection_window = 100_000;
     });

@@ -9,7 +9,7 @@ use support::h2::{
 use support::offence::{Offence, Want, judge};
 use support::{Bench, Origin};
 
-use Want::{Fine, Goaway, Reset, Status};
+use Want::{Goaway, Reset, Status};
 
 const MALFORMED: Want = Reset(code::PROTOCOL);
 

@@ -266,7 +266,7 @@ async fn the_body_decides_where_it_is_asked_for() {
     ] {
         let (origin, _) = Origin::saying(answer.clone()).await;
         let result = http1(&origin.target, containing("ready")).await;
-        assert_eq!(result.is_ok(), well, "{:.80}: {result:?}", answer);
+        assert_eq!(result.is_ok(), well, "{answer:.80}: {result:?}");
     }
     // Until the connection ends.
     let origin = Origin::new(|mut socket| async move {
@@ -540,9 +540,10 @@ async fn a_proxy_asks_as_its_upstream_says() {
             async move {
                 loop {
                     let head = head(&mut socket).await;
-                    let status = match head.starts_with("GET /healthz ") {
-                        true => *status.lock().unwrap(),
-                        false => "200 OK",
+                    let status = if head.starts_with("GET /healthz ") {
+                        *status.lock().unwrap()
+                    } else {
+                        "200 OK"
                     };
                     let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 1\r\n\r\n{text}");
                     if head.is_empty() || socket.write_all(answer.as_bytes()).await.is_err() {

@@ -1,10 +1,14 @@
 """What every topic is given: the binary, a directory, and somewhere to report to."""
 
+import functools
 import itertools
 import os
 import shutil
 import socket
+import sys
+from pathlib import Path
 
+from certs import Authority
 from oxy import Oxy
 from report import Absent
 
@@ -38,10 +42,42 @@ class Lab:
         targets = [word for address in to for word in ("--to", address)]
         return self.oxy("reverse", "--listen", "127.0.0.1:0", *targets, "--workers", 2, *more)
 
+    def secure(self, *to, more=()):
+        """The same, which takes TLS at `tls` and clear text at `clear`."""
+        targets = [word for address in to for word in ("--to", address)]
+        places = ["--listen", "127.0.0.1:0", "--listen", "https://127.0.0.1:0", "--cert", self.cert, "--key", self.key]
+        oxy = self.oxy("reverse", *places, *targets, "--workers", 2, *more, listeners=2)
+        oxy.places = dict(zip(("clear", "tls"), oxy.places.values()))
+        return oxy
+
+    @functools.cached_property
+    def authority(self):
+        """Whom the peers trust, and oxy where it is told to."""
+        return Authority(self)
+
+    @functools.cached_property
+    def pair(self):
+        """A certificate for this machine, and its key."""
+        return self.authority.leaf("localhost", "127.0.0.1")
+
+    @property
+    def cert(self):
+        return self.pair[0]
+
+    @property
+    def key(self):
+        return self.pair[1]
+
+    @property
+    def trusting(self):
+        """What has oxy trust the same authority, at origins."""
+        return ["--ca", self.authority.ca]
+
     def need(self, peer):
         """The path of a program; without it the topic is skipped."""
-        # Where Debian has its daemons is not on everybody's path.
-        found = shutil.which(peer) or shutil.which(peer, path="/usr/sbin:/sbin:/usr/local/sbin")
+        # Where Debian has its daemons is not on everybody's path, nor is where pip puts programs.
+        places = (None, "/usr/sbin:/sbin:/usr/local/sbin", str(Path(sys.executable).parent))
+        found = next(filter(None, (shutil.which(peer, path=path) for path in places)), None)
         if not found:
             raise Absent(peer)
         return found

@@ -15,8 +15,8 @@ from report import Report
 def main():
     options = arguments()
     if options.list:
-        for name, topic in topics.ALL.items():
-            print(f"{name:12} {topic.__doc__.splitlines()[0]}")
+        for name in topics.ALL:
+            print(f"{name:12} {topics.about(name)}")
         return 0
     # Leaving by an exception ends every `with`, and with it every child.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
@@ -25,14 +25,14 @@ def main():
         lab = Lab(options.oxy.resolve(), Path(directory), report)
         for name in options.only or topics.ALL:
             report.topic(name)
-            topics.run(topics.ALL[name], lab)
+            topics.run(name, lab)
     return report.summary(options.require_peers)
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--oxy", type=Path, help="the binary under test")
-    parser.add_argument("--only", action="append", choices=list(topics.ALL), help="a topic; may be repeated")
+    parser.add_argument("--only", action="append", choices=topics.ALL, help="a topic; may be repeated")
     parser.add_argument("--list", action="store_true", help="say which topics there are")
     parser.add_argument("--require-peers", action="store_true", help="fail if a peer is not installed")
     options = parser.parse_args()

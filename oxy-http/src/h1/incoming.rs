@@ -1,7 +1,7 @@
 //! The read half of a connection while it carries a body.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -59,6 +59,8 @@ pub(crate) enum Home {
 pub(crate) struct Slot {
     returned: Mutex<Returned>,
     received: AtomicU64,
+    /// Whether the response has begun to go out: 100 (Continue) would come too late.
+    begun: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -87,6 +89,12 @@ impl Slot {
 
     pub(crate) fn reset(&self) {
         self.received.store(0, Relaxed);
+        self.begun.store(false, Relaxed);
+    }
+
+    /// The response goes out from here on.
+    pub(crate) fn begin(&self) {
+        self.begun.store(true, Relaxed);
     }
 
     pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Box<Source>> {
@@ -193,6 +201,11 @@ impl Incoming {
         }
     }
 
+    /// Whether it is a client's, and not an origin's.
+    pub(crate) fn is_clients(&self) -> bool {
+        self.side == Side::Down
+    }
+
     /// What may be moved without looking at it: the link, and how many bytes are left.
     pub(crate) fn bulk(&self) -> Option<(&Arc<Link>, Option<u64>)> {
         let source = self.source.as_ref()?;
@@ -256,6 +269,12 @@ impl Incoming {
             if matches!(source.rest, Rest::Done) {
                 self.go_home();
                 return Poll::Ready(Ok(None));
+            }
+            if self.expecting == Some(0)
+                && let Some(Home::Client(slot)) = &self.home
+                && slot.begun.load(Relaxed)
+            {
+                self.expecting = None;
             }
             if let Some(told) = &mut self.expecting {
                 while usize::from(*told) < CONTINUE.len() {

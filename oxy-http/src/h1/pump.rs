@@ -10,6 +10,7 @@ use oxy_core::relay::splice::can_splice;
 use oxy_core::relay::{RelayOptions, Transfer};
 use oxy_core::{Error, ErrorKind, Link, Result, Side};
 
+use super::incoming::Slot;
 use super::index::Framing;
 use super::write;
 use crate::attended::gone;
@@ -48,6 +49,8 @@ pub(crate) struct Pump {
     transfer: Option<Box<Transfer>>,
     low_water: bool,
     pace: Pace,
+    /// Whom to tell that the message has begun, until that is done.
+    begins: Option<Arc<Slot>>,
 }
 
 impl Pump {
@@ -74,7 +77,14 @@ impl Pump {
             transfer: None,
             low_water: false,
             pace: Pace::default(),
+            begins: None,
         }
+    }
+
+    /// Tells `slot` before the first byte is written.
+    pub(crate) fn telling(mut self, slot: Arc<Slot>) -> Self {
+        self.begins = Some(slot);
+        self
     }
 
     /// Lets bulk raise its socket's low-water mark ([`RelayOptions::low_water`]).
@@ -231,6 +241,9 @@ impl Pump {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let total =
             self.out.len() + self.piece.as_ref().map_or(0, |p| p.bytes().len()) + self.tail.len();
+        if let Some(slot) = self.begins.take() {
+            slot.begin();
+        }
         while self.done < total {
             let piece = self.piece.as_ref().map_or(&b""[..], Piece::bytes);
             let n = if piece.is_empty() && self.tail.is_empty() {

@@ -470,14 +470,15 @@ impl Reply {
                 }
             }
         });
-        let pump = Pump::new(
-            self.conn.link.clone(),
-            Side::Down,
-            out,
-            body,
-            framed.framing,
-        )
-        .low_water(self.conn.options.low_water);
+        let may_be_clients = body.may_be_clients();
+        let link = self.conn.link.clone();
+        let pump = Pump::new(link, Side::Down, out, body, framed.framing)
+            .low_water(self.conn.options.low_water);
+        let pump = if may_be_clients {
+            pump.telling(self.conn.slot.clone())
+        } else {
+            pump
+        };
         (pump, framed.keep_alive)
     }
 

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use ::h2::SendStream;
 use ::h2::client::ResponseFuture;
+use http::StatusCode;
 use oxy_core::{Error, ErrorKind, Result, Side};
 
 use super::fault::fault;
@@ -38,14 +39,14 @@ impl Wire {
             && let Some(interim) = interim
         {
             let interim = interim.map_err(|e| self.failed(e))?;
+            if interim.status() == StatusCode::SWITCHING_PROTOCOLS {
+                // RFC 9113 section 8.6: there is no such thing.
+                let error = Error::up(ErrorKind::Malformed);
+                return Poll::Ready(Err(error.context("101 over HTTP/2")));
+            }
             return Poll::Ready(Ok(Answer::Http2(Box::new(interim.map(|()| None)))));
         }
         let response = ready!(Pin::new(&mut self.response).poll(cx)).map_err(|e| self.failed(e))?;
-        if response.status().as_u16() == 101 {
-            // RFC 9113 section 8.6: there is no such thing.
-            let error = Error::up(ErrorKind::Malformed);
-            return Poll::Ready(Err(error.context("101 over HTTP/2")));
-        }
         Poll::Ready(Ok(Answer::Http2(Box::new(response.map(Some)))))
     }
 

@@ -107,6 +107,11 @@ impl Walker {
         self.wanted = n.min(self.left);
     }
 
+    /// Whether the bytes so far end with a frame's end.
+    pub(crate) fn is_between_frames(&self) -> bool {
+        self.before == 0 && self.known == 0 && self.left == 0
+    }
+
     /// What `bytes`, which are not empty, begin with, and how many of them that is.
     pub(crate) fn step<'a>(&mut self, bytes: &'a [u8]) -> (usize, Seen<'a>) {
         if self.wanted > 0 {

@@ -169,6 +169,8 @@ pub(crate) struct Guard {
     /// How many CONTINUATION frames this header section has, and how many it may have.
     continuations: u32,
     most_continuations: u32,
+    /// The largest header section that is taken.
+    largest: usize,
     control: Account,
     resets: Account,
     /// Octets that have gone out and earned nothing yet.
@@ -204,6 +206,7 @@ impl Guard {
             rules,
             continuations: 0,
             most_continuations: continuations(options.head.max_head),
+            largest: options.head.max_head,
             control: Account::new(CONTROL, CONTROL_PER_SECOND, now),
             resets: Account::new(resets, RESETS_PER_SECOND, now),
             bytes: 0,
@@ -275,6 +278,11 @@ impl Guard {
         self.rules.block()
     }
 
+    /// Whether what has gone out ends with a frame's end.
+    pub(crate) fn is_between_frames(&self) -> bool {
+        self.outbound.is_between_frames()
+    }
+
     fn rule(&mut self, judge: impl FnOnce(&mut Rules) -> Result<(), Reason>) -> Judged {
         judge(&mut self.rules).map_err(Verdict::Violation)
     }
@@ -322,6 +330,11 @@ impl Guard {
 
     fn payload(&mut self, head: &Head, payload: &[u8], now: &impl Fn() -> Instant) -> Judged {
         self.rule(|rules| rules.payload(head, payload))?;
+        // It is answered with 431 at best, after it has been decompressed for nothing: a block can be a thousandth of it.
+        if self.rules.size(head) > self.largest {
+            let paid = self.resets.spend(PROVOKED, now());
+            paid.map_err(|Spent| Verdict::Flood(Flood::Provoked))?;
+        }
         match payload {
             [padding, ..]
                 if head.kind == DATA
@@ -577,6 +590,20 @@ mod tests {
             guard.sent(&frame(RST_STREAM, 0, 1, &[0, 0, 0, 2]), || start);
         }
         assert_eq!(guard.verdict(), None);
+    }
+
+    #[test]
+    fn sections_that_are_too_large_are_a_flood() {
+        let (mut guard, start) = guard();
+        let entry = [&[0x40, 1, b'b', 0x7f, 0xa1, 0x1e][..], &[b'b'; 4000]].concat();
+        for n in 1..=RESETS {
+            assert_eq!(guard.verdict(), None);
+            let block = [&entry[..], &[0xbe; 20]].concat();
+            guard.look(&frame(HEADERS, 5, 2 * n + 1, &block), || start);
+            // 431
+            guard.sent(&frame(HEADERS, 5, 2 * n + 1, &[0x88]), || start);
+        }
+        assert_eq!(guard.verdict(), Some(Verdict::Flood(Flood::Provoked)));
     }
 
     #[test]

@@ -75,6 +75,9 @@ pub(crate) struct Broken;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Met {
     pub(crate) pseudo: bool,
+    /// How large the fields are decompressed, as SETTINGS_MAX_HEADER_LIST_SIZE counts (RFC 9113 section 6.5.2), but for the
+    /// values of the static table, which are short.
+    pub(crate) size: usize,
 }
 
 /// One direction of a connection.
@@ -151,6 +154,7 @@ impl Decompressor {
             let entry = self.entry(index)?;
             self.begun = true;
             self.met.pseudo |= entry.pseudo;
+            self.met.size += usize::from(entry.size.max(entry.name));
             return Ok(());
         }
         let kept = first & 0x40 != 0;
@@ -165,6 +169,7 @@ impl Decompressor {
         let value = from.text()?.length;
         self.begun = true;
         self.met.pseudo |= pseudo;
+        self.met.size += name + value + OVERHEAD;
         if kept {
             self.keep(name, value, pseudo);
         }
@@ -406,8 +411,17 @@ mod tests {
             ("0f2e 0161", false),
         ] {
             let met = Decompressor::default().fragment(&hex(block), true);
-            assert_eq!(met, Ok(Met { pseudo }), "{block}");
+            assert_eq!(met.unwrap().pseudo, pseudo, "{block}");
         }
+    }
+
+    #[test]
+    fn what_is_indexed_counts_in_full() {
+        let mut decompressor = Decompressor::default();
+        let met = decompressor.fragment(&hex("4001 6103 6263 64be be"), true);
+        assert_eq!(met.unwrap().size, 3 * 36);
+        let met = decompressor.fragment(&hex("bebe bebe"), true);
+        assert_eq!(met.unwrap().size, 4 * 36);
     }
 
     #[test]

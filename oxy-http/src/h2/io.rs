@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use ::h2::Reason;
 use bytes::Bytes;
 use oxy_core::buffer::Buffer;
 use oxy_core::{Link, StreamIo};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::frame::GOAWAY;
 use super::guard::{Guard, Verdict};
 
 /// A stream as the `h2` crate reads and writes it.
@@ -65,6 +67,17 @@ impl Watch {
     /// Which header section of the connection is being read, if one is: it has begun and not ended.
     pub(crate) fn section(&self) -> Option<u32> {
         self.guard().section()
+    }
+
+    /// A GOAWAY frame (RFC 9113 section 6.8) to end a connection with on which the peer opens no streams; nothing where a
+    /// frame has gone out in part.
+    pub(crate) fn last_word(&self, reason: Reason) -> Vec<u8> {
+        if !self.guard().is_between_frames() {
+            return Vec::new();
+        }
+        let mut word = vec![0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        word.extend(u32::from(reason).to_be_bytes());
+        word
     }
 
     /// Whether something waits to be written that the peer does not read.

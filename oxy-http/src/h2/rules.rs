@@ -39,6 +39,8 @@ pub(crate) struct Rules {
     block: Option<Block>,
     /// How many blocks have begun.
     blocks: u32,
+    /// How large the last one was that has ended, decompressed.
+    size: usize,
     streams: Streams,
 }
 
@@ -65,6 +67,7 @@ impl Rules {
             decompressor: Decompressor::default(),
             block: None,
             blocks: 0,
+            size: 0,
             streams: Streams::default(),
         }
     }
@@ -72,6 +75,14 @@ impl Rules {
     /// Which block of the connection is being read, if one is: it has begun and not ended.
     pub(crate) fn block(&self) -> Option<u32> {
         self.block.map(|_| self.blocks)
+    }
+
+    /// How large the block was, decompressed, that has ended with this frame; 0 if none has.
+    pub(crate) fn size(&self, head: &Head) -> usize {
+        match head.kind {
+            HEADERS | CONTINUATION if head.has(END_HEADERS) => self.size,
+            _ => 0,
+        }
     }
 
     /// How much of a frame's payload is wanted.
@@ -197,6 +208,7 @@ impl Rules {
         }
         if end {
             self.block = None;
+            self.size = met.size;
         }
         Ok(())
     }

@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 use ::h2::client::SendRequest;
 use ::h2::{Ping, PingPong};
 use oxy_core::clock::Alarm;
-use oxy_core::{Error, ErrorKind, Result, Side, StreamIo, cluster};
+use oxy_core::{Error, ErrorKind, Link, Result, Side, StreamIo, cluster};
 use tokio::sync::Notify;
 
 use super::fault::{fault, judged};
 use super::guard::Guard;
 use super::io::{Io, Watch};
 use crate::body::Piece;
-use crate::options::{Http2Options, HttpOptions};
+use crate::linger::linger;
+use crate::options::{Http2Options, HttpOptions, Timeouts};
 
 /// The sessions with one endpoint.
 #[derive(Debug)]
@@ -157,6 +158,7 @@ impl Opening {
     ) -> Result<Ticket> {
         let http2 = &options.http2;
         let (io, watch) = Io::new(stream, Guard::of_server(options, Instant::now()));
+        let link = io.link().clone();
         let handshake = ::h2::client::Builder::new()
             .initial_window_size(http2.stream_window)
             .initial_connection_window_size(window(http2))
@@ -179,9 +181,9 @@ impl Opening {
         });
         tokio::spawn(drive(
             connection,
-            watch,
+            (link, watch),
             Arc::downgrade(&session),
-            options.timeouts.body,
+            options.timeouts.clone(),
             place,
         ));
         let ticket = session.ticket();
@@ -289,9 +291,9 @@ impl Drop for Ticket {
 /// Reads and writes for a connection as long as it is open.
 async fn drive(
     mut connection: ::h2::client::Connection<Io, Piece>,
-    watch: Arc<Watch>,
+    (link, watch): (Arc<Link>, Arc<Watch>),
     session: Weak<Session>,
-    patience: Duration,
+    timeouts: Timeouts,
     _place: Option<cluster::Connection>,
 ) {
     let alarm = Alarm::new();
@@ -307,7 +309,7 @@ async fn drive(
         if watch.is_stalled() != stalled {
             stalled = watch.is_stalled();
             if stalled {
-                alarm.set(patience);
+                alarm.set(timeouts.body);
             } else {
                 alarm.clear();
             }
@@ -321,8 +323,18 @@ async fn drive(
     if let Some(session) = session.upgrade() {
         session.retire();
     }
-    if let Some(error) = ended {
-        tracing::debug!("{error:?}");
+    drop(connection);
+    let Some(error) = ended else {
+        return;
+    };
+    tracing::debug!("{error:?}");
+    if let Some(verdict) = watch.verdict() {
+        // The crate's clients have no word for it. What does not go out at once does not go out.
+        let word = watch.last_word(verdict.reason());
+        poll_fn(|cx| Poll::Ready(link.poll_write(cx, &word).is_ready())).await;
+    }
+    if matches!(error.kind(), ErrorKind::Malformed | ErrorKind::Overloaded) {
+        linger(&link, &alarm, timeouts.linger).await;
     }
 }
 

@@ -163,6 +163,8 @@ pub struct H2 {
     pub peer: Peer,
     /// What has come of responses that are not whole.
     parts: HashMap<u32, (u16, Vec<u8>)>,
+    /// What has become of streams that nobody has asked about yet.
+    outcomes: HashMap<u32, Outcome>,
 }
 
 impl H2 {
@@ -187,6 +189,7 @@ impl H2 {
         Self {
             peer,
             parts: HashMap::new(),
+            outcomes: HashMap::new(),
         }
     }
 
@@ -228,33 +231,41 @@ impl H2 {
     /// What becomes of a stream.
     pub fn outcome(&mut self, stream: u32) -> Outcome {
         loop {
+            if let Some(outcome) = self.outcomes.remove(&stream) {
+                return outcome;
+            }
             let frame = match self.next() {
                 Ok(frame) => frame,
                 Err(end) => return Outcome::End(end),
             };
             match frame.kind {
                 GOAWAY if frame.code() != code::NO_ERROR => return self.parted(&frame),
-                RST_STREAM if frame.stream == stream => return Outcome::Reset(frame.code()),
-                HEADERS => {
-                    let list = decoded(&frame.payload);
-                    let part = self.parts.entry(frame.stream).or_default();
-                    if let Some((_, status)) = list.iter().find(|(name, _)| name == ":status") {
-                        part.0 = status.parse().unwrap();
-                    }
+                RST_STREAM => {
+                    let reset = Outcome::Reset(frame.code());
+                    // After a whole response it says that no more is needed of the request.
+                    self.outcomes.entry(frame.stream).or_insert(reset);
                 }
-                DATA => {
-                    let part = self.parts.entry(frame.stream).or_default();
-                    part.1.extend(&frame.payload);
-                }
-                _ => continue,
+                HEADERS | DATA => self.part(&frame),
+                _ => {}
             }
-            if matches!(frame.kind, HEADERS | DATA)
-                && frame.has(END_STREAM)
-                && frame.stream == stream
-            {
-                let (status, body) = self.parts.remove(&stream).unwrap_or_default();
-                return Outcome::Response(status, body);
+        }
+    }
+
+    fn part(&mut self, frame: &Frame) {
+        let part = self.parts.entry(frame.stream).or_default();
+        if frame.kind == DATA {
+            part.1.extend(&frame.payload);
+        } else {
+            let list = decoded(&frame.payload);
+            if let Some((_, status)) = list.iter().find(|(name, _)| name == ":status") {
+                part.0 = status.parse().unwrap();
             }
+        }
+        if frame.has(END_STREAM)
+            && let Some((status, body)) = self.parts.remove(&frame.stream)
+        {
+            let response = Outcome::Response(status, body);
+            self.outcomes.insert(frame.stream, response);
         }
     }
 

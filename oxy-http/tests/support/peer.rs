@@ -198,7 +198,7 @@ impl Peer {
     }
 
     /// RFC 9112 section 6.3, for messages that are as they should be.
-    fn body(&mut self, message: &mut Message, until_close: bool) -> Result<(), End> {
+    pub fn body(&mut self, message: &mut Message, until_close: bool) -> Result<(), End> {
         if message.field("transfer-encoding").as_deref() == Some("chunked") {
             loop {
                 let line = String::from_utf8(self.read_until(b"\r\n")?).unwrap();

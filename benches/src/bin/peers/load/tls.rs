@@ -297,7 +297,7 @@ mod tests {
             while !sealed.is_empty() {
                 server.read_tls(&mut sealed).unwrap();
                 server.process_new_packets().unwrap();
-                let mut chunk = [0; 64 << 10];
+                let mut chunk = vec![0; 64 << 10];
                 while let Ok(read) = server.reader().read(&mut chunk) {
                     got.extend_from_slice(&chunk[..read]);
                 }
