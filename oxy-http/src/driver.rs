@@ -179,10 +179,17 @@ fn after<A: FlowHooks>(
 
 /// Closes a connection, after what is still on its way has been read where that matters.
 fn farewell(server: &Server) -> BoxFuture<'static, Result<()>> {
-    if server.is_quiet() {
-        return Box::pin(std::future::ready(Ok(())));
-    }
     let conn = server.conn().clone();
+    if server.is_quiet() {
+        if conn.link.socket().is_some() {
+            return Box::pin(std::future::ready(Ok(())));
+        }
+        // What is no socket has a word of its own for the end (TLS's close_notify).
+        return Box::pin(async move {
+            conn.part().await;
+            Ok(())
+        });
+    }
     Box::pin(async move {
         conn.linger().await;
         Ok(())

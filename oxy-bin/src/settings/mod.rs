@@ -11,6 +11,7 @@ mod gather;
 mod listener;
 mod load;
 mod located;
+mod one_or_many;
 mod plan;
 pub mod reference;
 mod secure;

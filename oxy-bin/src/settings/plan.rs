@@ -266,7 +266,7 @@ impl Listener {
             match (listen.secure, has_tls) {
                 (Some(true), false) => {
                     let message = format!("`{listen}` needs `tls` with `certificates`");
-                    return Err(wrong(message).near(listen.to_string()));
+                    return Err(wrong(message).near("https:"));
                 }
                 (Some(false), true) => {
                     let message = "with `tls`, an address is https:// or has no scheme";

@@ -122,7 +122,7 @@ fn what_is_wrong_inside_clusters_routes_and_certificates_is_named_with_its_place
         ),
         (
             "listeners:\n  - listen: ['https://:1']\n    http: {to: ['a:1']}\n".into(),
-            ":2:14: ",
+            ":2:15: ",
             "needs `tls` with `certificates`",
         ),
         (
@@ -172,7 +172,7 @@ fn what_is_wrong_inside_clusters_routes_and_certificates_is_named_with_its_place
         ),
         (
             format!("{listener}    tcp:\n      sni:\n        - names: [a.example, 'b*']\n          to: ['a:1']\n"),
-            ":6:29: ",
+            ":6:31: ",
             "no name that a client could ask for",
         ),
         (
@@ -182,7 +182,7 @@ fn what_is_wrong_inside_clusters_routes_and_certificates_is_named_with_its_place
         ),
         (
             format!("{listener}    http: {{to: ['a:1'], client_identity: 'a b'}}\n"),
-            ":4:39: ",
+            ":4:42: ",
             "is not the name of a field",
         ),
         (

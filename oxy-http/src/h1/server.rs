@@ -350,6 +350,16 @@ impl Conn {
         self.slot.received()
     }
 
+    /// Says that nothing more will come.
+    pub(crate) async fn part(&self) {
+        self.alarm.set(self.options.timeouts.linger);
+        poll_fn(|cx| match self.link.poll_shutdown(cx) {
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => self.alarm.poll_expired(cx),
+        })
+        .await;
+    }
+
     /// Ends the connection so that the client can read what was said last.
     pub(crate) async fn linger(&self) {
         linger(&self.link, &self.alarm, self.options.timeouts.linger).await;

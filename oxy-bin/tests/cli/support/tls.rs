@@ -140,6 +140,11 @@ impl Client {
         let (sender, connection) = h2::client::handshake(stream).await?;
         let driving = tokio::spawn(connection);
         let mut sender = sender.ready().await?;
+        let host = if host.contains(':') {
+            format!("[{host}]")
+        } else {
+            host.to_owned()
+        };
         let mut request = Request::get(format!("https://{host}{path}")).version(Version::HTTP_2);
         for (name, value) in &self.fields {
             request = request.header(*name, value);
