@@ -156,7 +156,10 @@ impl<'a> Trip<'a> {
             };
             let again = errand.body.replay();
             let tried = match self.hedge(&errand, again.is_some()) {
-                Some(hedge) => self.hedged(&mut errand, between, hedge, course).await,
+                Some(hedge) => {
+                    let race = self.hedged(&mut errand, between, hedge, course);
+                    Box::pin(race).await
+                }
                 None => {
                     self.attempt(&mut errand, between, fresh, Some(reply), course)
                         .await
@@ -200,7 +203,7 @@ impl<'a> Trip<'a> {
                             tokio::time::sleep(wait).await;
                             Ok(())
                         };
-                        Attended::by(self.client, wait).await?;
+                        Attended::by(self.client, Box::pin(wait)).await?;
                     }
                 }
                 (None, Ok(failure)) => {
@@ -390,8 +393,14 @@ impl<'a> Trip<'a> {
         reply: Option<&mut Reply>,
         course: &mut Course,
     ) -> Result<Arrived, Failure> {
-        let connect = self.connect(between, errand, fresh, course);
-        let connection = Attended::by(self.client, connect).await?;
+        let upgrades = errand.upgrade.is_some();
+        let connection = match at_hand(between.endpoint, fresh, upgrades) {
+            Some(connection) => connection,
+            None => {
+                let connect = self.connect(between, upgrades, course);
+                Attended::by(self.client, connect).await?
+            }
+        };
         let reused = connection.is_reused();
         course.reused = reused;
         let mut lease = None;
@@ -400,10 +409,7 @@ impl<'a> Trip<'a> {
                 lease = Some(leased);
                 self.over_http1(errand, between, link)
             }
-            Connection::Http2(ticket) => {
-                let sent = self.over_http2(errand, between, ticket);
-                Attended::by(self.client, sent).await?
-            }
+            Connection::Http2(ticket) => self.over_http2(errand, between, ticket)?,
         };
         let answered = self.converse(&mut call, reply).await;
         self.client.alarm().clear();
@@ -441,7 +447,7 @@ impl<'a> Trip<'a> {
         Call::new(Wire::Http1(wire), upload, self.client.alarm(), options)
     }
 
-    async fn over_http2(
+    fn over_http2(
         self,
         errand: &mut Errand,
         between: Between<'_>,
@@ -450,7 +456,7 @@ impl<'a> Trip<'a> {
         let request = errand.request(between)?;
         let tunnels = errand.upgrade.is_some();
         let ends = errand.framing.is_empty() && !tunnels;
-        let mut handle = ticket.handle().await?;
+        let mut handle = ticket.handle()?;
         let (response, send) = handle
             .send_request(request, ends)
             .map_err(|e| fault(e, Side::Up))?;
@@ -471,21 +477,29 @@ impl<'a> Trip<'a> {
         Ok(Call::new(wire, upload, self.client.alarm(), options))
     }
 
-    /// A connection that is open, or a new one.
-    async fn connect(
+    /// A connection that is new, or has room on it soon. Boxed, as it is rare and large.
+    fn connect<'b>(
+        self,
+        between: Between<'b>,
+        upgrades: bool,
+        course: &'b Course,
+    ) -> BoxFuture<'b, Result<Connection>>
+    where
+        'a: 'b,
+    {
+        Box::pin(self.connect_anew(between, upgrades, course))
+    }
+
+    async fn connect_anew(
         self,
         between: Between<'_>,
-        errand: &Errand,
-        fresh: bool,
+        upgrades: bool,
         course: &Course,
     ) -> Result<Connection> {
         let endpoint = between.endpoint;
         let options = &self.going.options;
         let ticket = loop {
             if endpoint.speaks() == Speaks::Http1 {
-                if !fresh && let Some((link, lease)) = endpoint.take() {
-                    return Ok(Connection::Http1(link, lease));
-                }
                 let opened = self.open(between, course).await?;
                 if !opened.http2 {
                     return Ok(opened.lease(endpoint));
@@ -515,7 +529,7 @@ impl<'a> Trip<'a> {
                 }
             }
         };
-        if errand.upgrade.is_some() && !ticket.takes_extended_connect().await {
+        if upgrades && !ticket.takes_extended_connect().await {
             return Err(
                 Error::up(ErrorKind::Unsupported).context("the origin takes no extended CONNECT")
             );
@@ -569,7 +583,7 @@ impl<'a> Trip<'a> {
                 101 | 200.. => return Ok(answer),
                 status => {
                     if let Some(reply) = &mut reply {
-                        reply.inform(answer.into_head()).await?;
+                        Box::pin(reply.inform(answer.into_head())).await?;
                     }
                     if status == 100 {
                         call.go_on();
@@ -580,6 +594,17 @@ impl<'a> Trip<'a> {
             }
         }
     }
+}
+
+/// A connection that is open and free, if there is one.
+fn at_hand(endpoint: &Arc<Endpoint>, fresh: bool, upgrades: bool) -> Option<Connection> {
+    if endpoint.speaks() == Speaks::Http1 {
+        let (link, lease) = if fresh { None } else { endpoint.take() }?;
+        return Some(Connection::Http1(link, lease));
+    }
+    // Whether it may be upgraded may have to be asked first.
+    let ticket = (!upgrades).then(|| endpoint.sessions.ticket())??;
+    Some(Connection::Http2(ticket))
 }
 
 /// A connection that has just been opened.

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use ::h2::client::SendRequest;
@@ -103,6 +103,13 @@ impl Sessions {
         Opening(self.clone())
     }
 
+    /// A place on a session that is open, if there is room.
+    pub(crate) fn ticket(&self) -> Option<Ticket> {
+        let mut list = self.list();
+        list.open.retain(|session| session.fit.load(Relaxed));
+        list.least().map(Session::ticket)
+    }
+
     /// A place, or the right to make one; none where both are taken.
     pub(crate) fn place(self: &Arc<Self>, options: &Http2Options) -> Option<Place> {
         if self.exclusive {
@@ -110,12 +117,7 @@ impl Sessions {
         }
         let mut list = self.list();
         list.open.retain(|session| session.fit.load(Relaxed));
-        let least = list
-            .open
-            .iter()
-            .filter(|session| session.has_room())
-            .min_by_key(|session| session.streams.load(Relaxed));
-        if let Some(session) = least {
+        if let Some(session) = list.least() {
             return Some(Place::Ticket(session.ticket()));
         }
         if list.open.len() + list.opening < options.max_connections.max(1) {
@@ -144,6 +146,16 @@ impl Sessions {
     pub(crate) fn is_empty(&self) -> bool {
         let list = self.list();
         list.open.is_empty() && list.opening == 0
+    }
+}
+
+impl List {
+    /// The session with the fewest exchanges, if there is room on it.
+    fn least(&self) -> Option<&Arc<Session>> {
+        self.open
+            .iter()
+            .filter(|session| session.has_room())
+            .min_by_key(|session| session.streams.load(Relaxed))
     }
 }
 
@@ -243,10 +255,11 @@ impl Session {
 
 impl Ticket {
     /// A handle to send one request with. An error if the session takes no more, in which case nothing was sent.
-    pub(crate) async fn handle(&self) -> Result<SendRequest<Piece>> {
+    pub(crate) fn handle(&self) -> Result<SendRequest<Piece>> {
         let mut send = self.session.send().clone();
-        let ready = poll_fn(|cx| send.poll_ready(cx)).await;
-        if let Err(e) = ready {
+        // There is room for what has a ticket: it never has to wait.
+        let mut cx = Context::from_waker(Waker::noop());
+        if let Poll::Ready(Err(e)) = send.poll_ready(&mut cx) {
             self.session.retire();
             return Err(fault(e, Side::Up).retry(oxy_core::Retry::Safe));
         }
