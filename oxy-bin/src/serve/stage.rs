@@ -119,7 +119,7 @@ impl Stage {
                     Ok(false) => {}
                     // They could be read a moment ago.
                     Err(error) => {
-                        tracing::error!(listener = name, "the old certificates stay: {error:?}")
+                        tracing::error!(listener = name, "the old certificates stay: {error:?}");
                     }
                 }
             }

@@ -103,11 +103,11 @@ impl Clusters {
     pub(super) fn one_of(
         &mut self,
         user: &str,
-        to: Vec<To>,
+        to: &[To],
         cluster: Option<Located<String>>,
         is_http: bool,
     ) -> Result<String, SettingsError> {
-        for to in &to {
+        for to in to {
             let is_udp = matches!(to, To::Target(Target::Udp { .. }));
             if is_udp {
                 return Err(wrong(format!("`{to}`: streams do not go to UDP")).near(to.to_string()));
@@ -125,7 +125,7 @@ impl Clusters {
     pub(super) fn one_of_any(
         &mut self,
         user: &str,
-        to: Vec<To>,
+        to: &[To],
         cluster: Option<Located<String>>,
     ) -> Result<String, SettingsError> {
         match (to.is_empty(), cluster) {
@@ -133,7 +133,7 @@ impl Clusters {
             (true, None) => Err(wrong("`to` names no target")),
             (true, Some(name)) if self.find(&name).is_some() => Ok(name.value),
             (true, Some(name)) => Err(SettingsError::at(&name, self.unknown(&name))),
-            (false, None) => self.implied(user, &to),
+            (false, None) => self.implied(user, to),
         }
     }
 

@@ -77,7 +77,7 @@ fn no_request_fails_whatever_is_reloaded() {
     let (one, two) = (origin::answering("one"), origin::answering("two"));
     let (web, tls, extra) = (free_port(), free_port(), free_port());
     let text = |step: usize, cert: &str, key: &str| {
-        let to = if step % 2 == 0 { "one" } else { "two" };
+        let to = if step.is_multiple_of(2) { "one" } else { "two" };
         let more = if step % 4 == 2 {
             format!("  - {{name: extra, listen: ['127.0.0.1:{extra}'], http: {{cluster: two}}}}\n")
         } else {
@@ -131,7 +131,7 @@ listeners:
     let mut last = fingerprint();
     let mut good = 0;
     for step in 1..=RELOADS {
-        if step % 5 == 0 {
+        if step.is_multiple_of(5) {
             // What is wrong is refused whole: the route in it, too.
             write(&text(step, &pair.cert, &pair.key).replace("cluster: two", "cluster: tow"));
             let bad = text(step, &pair.cert, &pair.key).replace("- name: web", "- nam: web");
@@ -140,21 +140,24 @@ listeners:
             assert_eq!(code, Some(3), "{said}");
             assert!(said.contains("oxy.yaml:6:5: unknown key `nam`"), "{said}");
         } else {
-            if step % 3 == 0 {
+            if step.is_multiple_of(3) {
                 pair = authority.pair(&dir, "site", &["site.example"]);
             }
             write(&text(step, &pair.cert, &pair.key));
             let (code, said) = reload(admin);
             assert_eq!(code, Some(0), "{said}");
             good += 1;
-            assert_eq!(get(at, "/").body, if step % 2 == 0 { "one" } else { "two" });
+            assert_eq!(
+                get(at, "/").body,
+                if step.is_multiple_of(2) { "one" } else { "two" }
+            );
             let is_there = std::net::TcpStream::connect(("127.0.0.1", extra)).is_ok();
             assert_eq!(is_there, step % 4 == 2, "{said}");
             let now = fingerprint();
-            assert_eq!(now != last, step % 3 == 0, "{said}");
+            assert_eq!(now != last, step.is_multiple_of(3), "{said}");
             assert_eq!(
                 said.contains("certificates of tls"),
-                step % 3 == 0,
+                step.is_multiple_of(3),
                 "{said}"
             );
             last = now;
@@ -217,25 +220,24 @@ fn connections_that_are_open_stay_open_and_endpoints_keep_their_counts() {
     let file = dir.file("oxy.yaml", &text(""));
     let oxy = Oxy::start(&["run", "-c", &file], 2);
     let mut stream = connect(oxy.at("relay"));
-    let mut say = |word: &[u8]| {
+    let say = |stream: &mut std::net::TcpStream, word: &[u8]| {
         use std::io::{Read, Write};
         stream.write_all(word).unwrap();
         let mut back = vec![0; word.len()];
         stream.read_exact(&mut back).unwrap();
         assert_eq!(back, word);
     };
-    say(b"before");
+    say(&mut stream, b"before");
     dir.file("oxy.yaml", &text(", '127.0.0.1:1'"));
     let (code, said) = reload(oxy.at("admin"));
     assert_eq!((code, said.as_str()), (Some(0), "clusters ~echo\n"));
-    say(b"after");
+    say(&mut stream, b"after");
     let page = get(oxy.at("admin"), "/clusters").body;
     let page: serde_json::Value = serde_json::from_str(&page).unwrap();
     let endpoints = page["clusters"][0]["endpoints"].as_array().unwrap();
     assert_eq!(endpoints.len(), 2, "{page}");
     assert_eq!(endpoints[0]["address"], *echo.to_string());
     assert_eq!(endpoints[0]["connections"], 1, "{page}");
-    drop(say);
     drop(stream);
     oxy.stop();
 }

@@ -1,5 +1,6 @@
 //! A client over TLS: HTTP/2 or HTTP/1.1, as the server agrees to.
 
+use std::fmt::Write;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 
@@ -106,11 +107,10 @@ impl Client {
         host: &str,
         path: &str,
     ) -> std::io::Result<Got> {
-        let fields: String = self
-            .fields
-            .iter()
-            .map(|(name, value)| format!("{name}: {value}\r\n"))
-            .collect();
+        let mut fields = String::new();
+        for (name, value) in &self.fields {
+            let _ = write!(fields, "{name}: {value}\r\n");
+        }
         let request =
             format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{fields}Connection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
@@ -155,7 +155,7 @@ impl Client {
         let mut head = format!("http/2 {status}\r\n");
         let mut add = |fields: &http::HeaderMap| {
             for (name, value) in fields {
-                head.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap()));
+                let _ = write!(head, "{name}: {}\r\n", value.to_str().unwrap());
             }
         };
         add(response.headers());
