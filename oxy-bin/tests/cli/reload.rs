@@ -243,6 +243,42 @@ fn connections_that_are_open_stay_open_and_endpoints_keep_their_counts() {
 }
 
 #[test]
+fn a_certificate_that_is_made_is_made_again_for_a_listener_that_is_replaced() {
+    let dir = Dir::new();
+    let port = free_port();
+    let text = |names: &str| {
+        format!(
+            "admin: {{listen: '127.0.0.1:0'}}\nlisteners:\n  - {{name: web, listen: ['https://127.0.0.1:{port}'], mint: [{names}], http: {{to: [builtin]}}}}\n"
+        )
+    };
+    let file = dir.file("oxy.yaml", &text("a.example"));
+    let mut command = crate::support::oxy(&["run", "-c", &file]);
+    command.env("XDG_RUNTIME_DIR", dir.path("."));
+    let oxy = Oxy::spawn(command, 2);
+    let files = || {
+        let names = std::fs::read_dir(dir.path(".")).unwrap();
+        let names = names.map(|entry| crate::support::shown(&entry.unwrap().path()));
+        names
+            .filter(|name| name.contains("oxy-ca-"))
+            .collect::<Vec<_>>()
+    };
+    let ask = |name| {
+        let [ca] = &files()[..] else {
+            panic!("{:?}", files());
+        };
+        Client::trusting_file(ca).get(oxy.at("web"), name, "/")
+    };
+    assert_eq!(ask("a.example").unwrap().status, 200);
+    dir.file("oxy.yaml", &text("b.example"));
+    let (code, said) = reload(oxy.at("admin"));
+    assert_eq!((code, said.as_str()), (Some(0), "listeners ~web\n"));
+    assert_eq!(ask("b.example").unwrap().status, 200);
+    ask("a.example").unwrap_err();
+    oxy.stop();
+    assert!(files().is_empty(), "{:?}", files());
+}
+
+#[test]
 fn a_listener_that_cannot_be_bound_changes_nothing() {
     let dir = Dir::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
