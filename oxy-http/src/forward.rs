@@ -418,12 +418,11 @@ impl<'a> Trip<'a> {
         course: &mut Course,
     ) -> Result<Arrived, Failure> {
         let upgrades = errand.upgrade.is_some();
-        let connection = match at_hand(between.endpoint, fresh, upgrades) {
-            Some(connection) => connection,
-            None => {
-                let connect = self.connect(between, upgrades, course);
-                Attended::by(self.client, connect).await?
-            }
+        let connection = if let Some(connection) = at_hand(between.endpoint, fresh, upgrades) {
+            connection
+        } else {
+            let connect = self.connect(between, upgrades, course);
+            Attended::by(self.client, connect).await?
         };
         let reused = connection.is_reused();
         course.reused = reused;
