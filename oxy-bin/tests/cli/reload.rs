@@ -243,6 +243,75 @@ fn connections_that_are_open_stay_open_and_endpoints_keep_their_counts() {
 }
 
 #[test]
+fn who_is_trusted_is_read_again() {
+    let (dir, elsewhere) = (Dir::new(), Dir::new());
+    let (authority, other) = (Authority::new(&dir), Authority::new(&elsewhere));
+    let pair = authority.pair(&dir, "origin", &["localhost"]);
+    let hello = origin::answering("hello").to_string();
+    let origin = Oxy::start(
+        &[
+            "reverse",
+            "-l",
+            "https://127.0.0.1:0",
+            "--cert",
+            &pair.cert,
+            "--key",
+            &pair.key,
+            "--to",
+            &hello,
+        ],
+        1,
+    );
+    let (good, bad) = [&authority, &other]
+        .map(|it| std::fs::read_to_string(&it.ca).unwrap())
+        .into();
+    let ca = dir.file("trusted.pem", &good);
+    let port = origin.at("reverse").port();
+    let oxy = Oxy::start(
+        &[
+            "reverse",
+            "-l",
+            "127.0.0.1:0",
+            "--to",
+            &format!("https://localhost:{port}"),
+            "--ca",
+            &ca,
+            "--admin",
+            "127.0.0.1:0",
+        ],
+        2,
+    );
+    let (at, admin) = (oxy.at("reverse"), oxy.at("admin"));
+    assert_eq!(get(at, "/").status, 200);
+    let file = dir.file(
+        "oxy.yaml",
+        &format!(
+            "admin: {{listen: '127.0.0.1:0'}}\nclusters: [{{name: origin, endpoints: ['localhost:{port}'], http: {{tls: {{ca: [{ca}]}}}}}}]\nlisteners: [{{name: web, listen: ['127.0.0.1:0'], http: {{cluster: origin}}}}]\n"
+        ),
+    );
+    // What a command line says stays as it is, but for certificates of clients' side.
+    assert_eq!(reload(admin), (Some(0), "nothing has changed\n".into()));
+    oxy.stop();
+
+    let oxy = Oxy::start(&["run", "-c", &file], 2);
+    let (at, admin) = (oxy.at("web"), oxy.at("admin"));
+    assert_eq!(get(at, "/").status, 200);
+    dir.file("trusted.pem", &bad);
+    assert_eq!(reload(admin), (Some(0), "clusters ~origin\n".into()));
+    assert_eq!(get(at, "/").status, 502);
+    dir.file("trusted.pem", &good);
+    assert_eq!(reload(admin), (Some(0), "clusters ~origin\n".into()));
+    assert_eq!(get(at, "/").status, 200);
+    dir.file("trusted.pem", "nothing");
+    let (code, said) = reload(admin);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("trusted.pem: no certificate in it"), "{said}");
+    assert_eq!(get(at, "/").status, 200);
+    oxy.stop();
+    origin.stop();
+}
+
+#[test]
 fn a_certificate_that_is_made_is_made_again_for_a_listener_that_is_replaced() {
     let dir = Dir::new();
     let port = free_port();
