@@ -243,6 +243,58 @@ fn connections_that_are_open_stay_open_and_endpoints_keep_their_counts() {
 }
 
 #[test]
+fn connections_to_origins_are_kept_unless_they_are_to_be_otherwise() {
+    let dir = Dir::new();
+    // The built-in origin keeps its connections.
+    let origin = Oxy::start(&["reverse", "-l", "127.0.0.1:0", "--to", "builtin"], 1);
+    let at = origin.at("reverse");
+    let text = |wait: &str, protocol: &str| {
+        format!(
+            "workers: 1\nadmin: {{listen: '127.0.0.1:0'}}\nclusters: [{{name: origin, endpoints: ['{at}'], http: {{protocol: {protocol}}}}}]\nlisteners: [{{name: web, listen: ['127.0.0.1:0'], http: {{cluster: origin, options: {{timeouts: {{first_byte: {wait}}}}}}}}}]\n"
+        )
+    };
+    let file = dir.file("oxy.yaml", &text("10s", "auto"));
+    let oxy = Oxy::start(&["run", "-c", &file], 2);
+    let admin = oxy.at("admin");
+    let reused_after_another = || {
+        assert_eq!(get(oxy.at("web"), "/").status, 200);
+        let requests = "oxy_http_upstream_requests_total{listener=\"web\"} ";
+        let reused = "oxy_http_upstream_reused_total{listener=\"web\"} ";
+        let read = |page: &str, series| {
+            let line = page.lines().find_map(|line| line.strip_prefix(series));
+            line.unwrap().parse::<u64>().unwrap()
+        };
+        // A client has its response a little before the books are closed.
+        let page = eventually(|| {
+            let page = get(admin, "/metrics").body;
+            let asked = page.contains("oxy_http_requests_total") && page.contains(requests);
+            (asked && read(&page, requests) > 0).then_some(page)
+        });
+        (read(&page, requests), read(&page, reused))
+    };
+    reused_after_another();
+    dir.file("oxy.yaml", &text("20s", "auto"));
+    assert_eq!(
+        reload(admin),
+        (Some(0), "routes and options of web\n".into())
+    );
+    eventually(|| (reused_after_another().1 > 0).then_some(()));
+    let (asked, reused) = eventually(|| {
+        let (asked, reused) = reused_after_another();
+        (asked - reused == 1).then_some((asked, reused))
+    });
+    assert_eq!(asked, reused + 1, "all but the first");
+    dir.file("oxy.yaml", &text("20s", "http1"));
+    assert_eq!(reload(admin), (Some(0), "clusters ~origin\n".into()));
+    eventually(|| {
+        let (asked, reused) = reused_after_another();
+        (asked - reused == 2).then_some(())
+    });
+    oxy.stop();
+    origin.stop();
+}
+
+#[test]
 fn who_is_trusted_is_read_again() {
     let (dir, elsewhere) = (Dir::new(), Dir::new());
     let (authority, other) = (Authority::new(&dir), Authority::new(&elsewhere));
