@@ -189,7 +189,7 @@ impl Desk {
         let Some(table) = &self.table else {
             let backend = self.backends.first().ok_or_else(no_route)?;
             let want = Wish::of(backend, req, None);
-            return Ok(Decision::Go(self.pick(backend, &want, https)?));
+            return Ok(Decision::Go(self.pick(backend, &want)?));
         };
         let routed = if let Some((index, head)) = req.head() {
             let view = RawView {
@@ -205,7 +205,7 @@ impl Desk {
         };
         match routed? {
             Routed::Answer(response) => Ok(Decision::Answer(response)),
-            Routed::To(changes) => self.go(*changes, req, https).map(Decision::Go),
+            Routed::To(changes) => self.go(*changes, req).map(Decision::Go),
         }
     }
 
@@ -263,10 +263,10 @@ impl Desk {
         })
     }
 
-    fn go(self: &Arc<Self>, changes: Changes, req: &mut Req, https: bool) -> Result<Going> {
+    fn go(self: &Arc<Self>, changes: Changes, req: &mut Req) -> Result<Going> {
         let backend = self.backends.get(changes.backend).ok_or_else(no_route)?;
         let wish = Wish::of(backend, req, changes.key);
-        let mut going = self.pick(backend, &wish, https)?;
+        let mut going = self.pick(backend, &wish)?;
         if let Some(options) = self.policies.get(&address(&changes.route)) {
             going.options = options.clone();
         }
@@ -303,10 +303,9 @@ impl Desk {
         Ok(going)
     }
 
-    fn pick(self: &Arc<Self>, backend: &Arc<Backend>, wish: &Wish, https: bool) -> Result<Going> {
+    fn pick(self: &Arc<Self>, backend: &Arc<Backend>, wish: &Wish) -> Result<Going> {
         let pick = backend.balancer.pick(&wish.want())?;
         let mut going = self.going(backend.endpoint(&pick)?);
-        going.cookies.extend(backend.tells(&pick, https));
         going.backend = Some(backend.clone());
         going.pick = Some(pick);
         going.key = wish.key;
@@ -367,7 +366,11 @@ impl Going {
     }
 
     /// Makes the changes to a response that its route asks for.
-    pub(crate) fn finish(&mut self, res: &mut Res) {
+    pub(crate) fn finish(&mut self, res: &mut Res, pick: Option<&Pick>, of: &FlowInfo) {
+        // Who was asked first need not be the one who has answered.
+        let told = self.backend.as_ref().zip(pick);
+        let told = told.and_then(|(backend, pick)| backend.tells(pick, || is_https(of)));
+        self.cookies.extend(told);
         if self.edits.is_none() && self.cookies.is_empty() {
             return;
         }

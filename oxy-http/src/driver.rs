@@ -348,7 +348,7 @@ impl<H> Driver<H> {
         let called = until(books.deadline, call).await?;
         Ok(match called {
             Called::Response(mut res) => {
-                going.finish(&mut res);
+                going.finish(&mut res, books.course.pick.as_ref(), at.info);
                 Outcome::Response(res)
             }
             Called::Switched(head, protocol, stream) => {

@@ -57,6 +57,8 @@ pub(crate) struct Course {
     pub(crate) pick: Option<Pick>,
     /// What has been tried before.
     tried: Vec<EndpointId>,
+    /// When the first try ended, and how long it had taken at least.
+    first_ended: Option<(Instant, Duration)>,
 }
 
 impl Course {
@@ -180,6 +182,9 @@ impl<'a> Trip<'a> {
             };
             // What has failed before anything was sent has its body still, which then need not be at hand as a whole.
             let again = again.or_else(|| failure.as_ref().ok().and_then(|_| errand.unsent()));
+            let timed_out =
+                matches!(&failure, Ok(failure) if failure.error.kind() == ErrorKind::Timeout);
+            let again = again.filter(|_| self.has_time(timed_out, course));
             let next = match (&failure, again) {
                 (Ok(failure), Some(body)) => self
                     .again(failure, &errand, &endpoint, course)
@@ -218,6 +223,22 @@ impl<'a> Trip<'a> {
                 (None, Err(arrived)) => return arrived.accept(options, &errand),
             }
         }
+    }
+
+    /// Whether the time that all tries have together leaves some for another one. It counts from the end of the first, so
+    /// that requests which are tried once look at no clock.
+    fn has_time(self, timed_out: bool, course: &mut Course) -> bool {
+        let all = &self.going.desk.options().timeouts;
+        let Some(route) = &self.going.route else {
+            return true;
+        };
+        let timeouts = &route.policy().timeouts;
+        let all = timeouts.first_byte.unwrap_or(all.first_byte);
+        let (ended, took) = *course.first_ended.get_or_insert_with(|| {
+            let took = timed_out.then(|| timeouts.per_try.unwrap_or(all));
+            (Instant::now(), took.unwrap_or_default())
+        });
+        took + ended.elapsed() < all
     }
 
     /// What to say of an endpoint whose answer is worth another try.
@@ -397,12 +418,11 @@ impl<'a> Trip<'a> {
         course: &mut Course,
     ) -> Result<Arrived, Failure> {
         let upgrades = errand.upgrade.is_some();
-        let connection = match at_hand(between.endpoint, fresh, upgrades) {
-            Some(connection) => connection,
-            None => {
-                let connect = self.connect(between, upgrades, course);
-                Attended::by(self.client, connect).await?
-            }
+        let connection = if let Some(connection) = at_hand(between.endpoint, fresh, upgrades) {
+            connection
+        } else {
+            let connect = self.connect(between, upgrades, course);
+            Attended::by(self.client, connect).await?
         };
         let reused = connection.is_reused();
         course.reused = reused;

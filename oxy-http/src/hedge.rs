@@ -86,10 +86,10 @@ mod tests {
     use std::time::Duration;
 
     fn hedge(max: u32) -> Hedge {
-        let mut hedge = Hedge::default();
-        hedge.after = Duration::from_secs(1);
-        hedge.max = max;
-        hedge
+        Hedge {
+            after: Duration::from_secs(1),
+            max,
+        }
     }
 
     fn after<'a>(

@@ -30,10 +30,6 @@ pub(crate) enum Opening {
 }
 
 /// A response on its way.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a box would be one more allocation per response"
-)]
 pub(crate) enum Sending {
     Http1(h1::server::Sending),
     Http2(h2::reply::Sending),

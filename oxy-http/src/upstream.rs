@@ -232,8 +232,12 @@ impl Backend {
     }
 
     /// The Set-Cookie that tells a client which endpoint it has, if it does not know.
-    pub(crate) fn tells(&self, pick: &Pick, secure: bool) -> Option<http::HeaderValue> {
+    pub(crate) fn tells(
+        &self,
+        pick: &Pick,
+        is_secure: impl FnOnce() -> bool,
+    ) -> Option<http::HeaderValue> {
         let sticky = self.upstream.sticky.as_ref()?;
-        (pick.stuck() != Stuck::Kept).then(|| sticky.value(pick.id(), secure))
+        (pick.stuck() != Stuck::Kept).then(|| sticky.value(pick.id(), is_secure()))
     }
 }

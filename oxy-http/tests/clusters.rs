@@ -59,12 +59,12 @@ fn bench(
     (setup.proxy((), |proxy| proxy, http), cluster)
 }
 
-fn retries(on: &[RetryOn], max: u32) -> Option<RouteRetries> {
+fn retries(on: &[RetryOn], max: u32) -> RouteRetries {
     let mut retries = RouteRetries::default();
     retries.on = Some(on.to_vec());
     retries.max = Some(max);
     retries.backoff.base = Duration::from_millis(1);
-    Some(retries)
+    retries
 }
 
 fn ask(client: &mut Peer, fields: &str) -> Message {
@@ -117,7 +117,7 @@ fn who_cannot_serve_is_passed_over() {
         // The second only takes what the first cannot.
         spec.endpoints[1].priority = 1;
         let (bench, _) = bench(setup, spec, |route, _| {
-            route.retry = on.and_then(|on| retries(&[on], 2));
+            route.retry = on.map(|on| retries(&[on], 2));
         });
         for _ in 0..2 {
             let response = bench.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -150,7 +150,7 @@ fn tries_come_to_an_end() {
     });
     let spec = spec(origins.each_ref().map(Origin::address));
     let (bench, _) = bench(setup, spec, |route, _| {
-        route.retry = retries(&[RetryOn::GatewayError], 3);
+        route.retry = Some(retries(&[RetryOn::GatewayError], 3));
     });
     let response = bench.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!((response.status(), response.text()), (503, "4"));
@@ -170,7 +170,7 @@ fn a_try_has_a_time_of_its_own() {
     spec.endpoints[1].priority = 1;
     let (bench, _) = bench(setup, spec, |route, _| {
         route.timeouts.per_try = Some(Duration::from_millis(50));
-        route.retry = retries(&[RetryOn::PerTryTimeout], 1);
+        route.retry = Some(retries(&[RetryOn::PerTryTimeout], 1));
     });
     let response = bench.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!((response.status(), response.text()), (200, "well"));
@@ -183,9 +183,10 @@ fn there_is_a_wait_before_each_try() {
     let setup = Bench::alone();
     let ill = saying(503, "ill");
     let (bench, _) = bench(setup, spec([ill.address()]), |route, _| {
-        route.retry = retries(&[RetryOn::GatewayError], 4);
-        let backoff = &mut route.retry.as_mut().unwrap().backoff;
-        (backoff.base, backoff.max) = (Duration::from_millis(200), Duration::from_millis(200));
+        let mut retries = retries(&[RetryOn::GatewayError], 4);
+        retries.backoff.base = Duration::from_millis(200);
+        retries.backoff.max = Duration::from_millis(200);
+        route.retry = Some(retries);
     });
     let begun = std::time::Instant::now();
     let response = bench.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -244,6 +245,34 @@ fn a_cookie_keeps_a_client_with_its_endpoint() {
     assert!(stray.field("set-cookie").is_some());
     drop(client);
     finish(bench, origins);
+}
+
+/// What a client is told is who has answered, and not who was asked first.
+#[test]
+fn a_cookie_names_who_has_answered() {
+    let setup = Bench::alone();
+    let origin = named("here");
+    let mut spec = spec([nobody(), origin.address()]);
+    // The second only takes what the first cannot.
+    spec.endpoints[1].priority = 1;
+    spec.outlier.consecutive_failures = 0;
+    let (bench, cluster) = bench(setup, spec, |_, sticky| {
+        *sticky = Some(StickyCookie::default());
+    });
+    let ids: Vec<_> = cluster.endpoints().iter().map(|it| it.id()).collect();
+    let mut client = bench.client();
+    for cookie in [
+        String::new(),
+        format!("Cookie: oxy_endpoint={}\r\n", ids[0]),
+    ] {
+        let response = ask(&mut client, &cookie);
+        assert_eq!(response.text(), "here");
+        let told = response.field("set-cookie").unwrap_or_default();
+        let expected = format!("oxy_endpoint={};", ids[1]);
+        assert!(told.starts_with(&expected), "{told:?}, and not {expected}");
+    }
+    drop(client);
+    finish(bench, [origin]);
 }
 
 #[test]

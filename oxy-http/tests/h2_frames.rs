@@ -1,4 +1,10 @@
 //! What a client's frames may not be like (RFC 9113 sections 3 to 6, RFC 9218), and what it is told.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may"
+)]
 
 mod support;
 
@@ -28,7 +34,7 @@ fn frames_are_well_formed() {
     let offences = [
         // 4.1: unknown types and flags are ignored, and so is the reserved bit.
         Offence::new("an unknown type", frame(0x16, 0xff, 0, "what"), Fine),
-        Offence::new("an unknown type on a stream", frame(0xfe, 0, 1, [0; 16_384]), Fine),
+        Offence::new("an unknown type on a stream", frame(0xfe, 0, 1, vec![0; 16_384]), Fine),
         Offence::new("unknown flags", frame(PING, 0x16, 0, [0; 8]), Fine),
         Offence::new("a reserved bit", frame(PING, 0, 1 << 31, [0; 8]), Fine),
         Offence::new("a reserved bit in an increment", frame(WINDOW_UPDATE, 0, 0, [0x80, 0, 0, 1]), Fine),
@@ -273,7 +279,7 @@ fn windows_are_kept_to() {
 /// RFC 9113 section 6.9.1: a client that does not keep to our windows.
 #[test]
 fn windows_are_to_be_kept_to() {
-    let full = [0; 16_384];
+    let full = vec![0; 16_384];
     let bench = Bench::before(|| Origin::each(|peer| drop(peer.try_read(1)))).options(|options| {
         options.http2.stream_window = 65_535;
         options.http2.connection_window = 100_000;
@@ -286,7 +292,7 @@ fn windows_are_to_be_kept_to() {
         &request("POST", &[("expect", "100-continue")]),
     ));
     for _ in 0..5 {
-        client.send(frame(DATA, 0, 1, full));
+        client.send(frame(DATA, 0, 1, &full));
     }
     let outcome = client.outcome(1);
     assert!(
@@ -309,7 +315,7 @@ fn goaway_reaches_a_client_that_sends_more() {
     for _ in 0..200 {
         if client
             .peer
-            .try_send(frame(0xfe, 0, 0, [0; 16_384]))
+            .try_send(frame(0xfe, 0, 0, vec![0; 16_384]))
             .is_err()
         {
             break;

@@ -1,4 +1,10 @@
 //! What a field block may not be like (RFC 7541), and what its client is told.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may"
+)]
 
 mod support;
 

@@ -1,4 +1,10 @@
 //! What a request of HTTP/2 may not be like (RFC 9113 section 8, RFC 8441), and what its client is told.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may"
+)]
 
 mod support;
 

@@ -1,4 +1,10 @@
 //! What an origin of HTTP/2 may not do (RFC 9113, RFC 7541, RFC 9218), what it is told, and what its client gets.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may"
+)]
 
 mod support;
 
@@ -17,7 +23,7 @@ use support::{Bench, End, Origin, PATIENCE, Peer};
 enum Told {
     /// GOAWAY with this code, and the end of the connection.
     Goaway(u32),
-    /// RST_STREAM with this code.
+    /// `RST_STREAM` with this code.
     Reset(u32),
     /// Nothing.
     Nothing,
@@ -165,7 +171,7 @@ fn an_origins_frames_are_well_formed() {
         Offence::first("HTTP/1.1", b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), Goaway(code::FRAME_SIZE)),
         // 4
         Offence::new("an unknown frame", [frame(0xfe, 0, 0, ""), response(WHOLE, &[])].concat(), Nothing, GOOD),
-        Offence::new("a frame too large", frame(DATA, 0, 1, [0; 16_385]), Goaway(code::FRAME_SIZE), BAD),
+        Offence::new("a frame too large", frame(DATA, 0, 1, vec![0; 16_385]), Goaway(code::FRAME_SIZE), BAD),
         Offence::new("PING in a block", [response(END_STREAM, &[]), frame(PING, 0, 0, [0; 8])].concat(), Goaway(code::PROTOCOL), BAD),
         Offence::new("an index beyond the tables", frame(HEADERS, WHOLE, 1, [0x88, 0xbe]), Goaway(code::COMPRESSION), BAD),
         Offence::new("a table above the limit", frame(HEADERS, WHOLE, 1, [0x3f, 0xe2, 0x1f, 0x88]), Goaway(code::COMPRESSION), BAD),

@@ -1,4 +1,10 @@
 //! Clients of HTTP/2 that take their time: each step has an end, and what they can make the proxy hold has a bound.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may"
+)]
 
 mod support;
 
@@ -21,7 +27,7 @@ const LATE: Duration = Duration::from_secs(8);
 fn large(options: impl FnOnce(&mut HttpOptions)) -> Bench {
     let response = [
         &b"HTTP/1.1 200 OK\r\nContent-Length: 4000000\r\n\r\n"[..],
-        &[b'x'; 4_000_000],
+        &vec![b'x'; 4_000_000][..],
     ]
     .concat();
     Bench::before(|| {
@@ -80,7 +86,7 @@ fn a_preface_has_to_come_in_time() {
 /// Slowloris: whatever the frames are that a header section comes in, and however many exchanges there are besides.
 #[test]
 fn a_header_section_has_to_come_in_time() {
-    let bench = Bench::before(|| Origin::once(|mut peer| drop(peer.end())))
+    let bench = Bench::before(|| Origin::once(|mut peer| assert_ne!(peer.end(), End::Open)))
         .options(|options| options.timeouts.head = SHORT);
     let filler = fields(&[("x", "y".repeat(4000))]);
     let one = [&frame(1, 1, 1, "")[..], &frame(CONTINUATION, 0, 1, &filler)].concat();
@@ -198,7 +204,7 @@ fn windows_have_to_open_in_time() {
 fn clients_have_to_read() {
     let bench = large(|options| options.timeouts.body = SHORT);
     let before = resident();
-    let mut client = H2::with_settings(bench.address(), &[(4, (1 << 31) - 1)]);
+    let client = H2::with_settings(bench.address(), &[(4, (1 << 31) - 1)]);
     client.send(window_update(0, (1 << 31) - 65_536));
     for n in 0..100 {
         client.send(get(2 * n + 1));

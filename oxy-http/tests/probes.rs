@@ -68,7 +68,7 @@ impl Origin {
                 *heard.lock().unwrap() = head;
                 // It may have heard enough before this is all said.
                 let _ = socket.write_all(&answer).await;
-                let _ = socket.read(&mut [0]).await;
+                while socket.read(&mut [0; 1024]).await.is_ok_and(|n| n > 0) {}
             }
         });
         (origin.await, asked)
@@ -361,6 +361,42 @@ async fn a_probe_speaks_http2_where_requests_do() {
     ask(&AnyProbe::new(probe), &origin.target)
         .await
         .unwrap_err();
+}
+
+/// Frames that no server sends, and more of those that it may send than it has a reason to.
+#[tokio::test]
+async fn http2_is_judged_as_that_of_origins_is() {
+    const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
+    let pings = [SETTINGS, &b"\0\0\x08\x06\0\0\0\0\0pingpong".repeat(1 << 16)].concat();
+    for (frames, kind) in [
+        // A stream that the client has not opened.
+        (
+            [SETTINGS, b"\0\0\x01\x01\x05\0\0\0\x09\x88"].concat(),
+            ErrorKind::Malformed,
+        ),
+        // An end of data before there was a head.
+        (
+            [SETTINGS, b"\0\0\0\0\x01\0\0\0\x01"].concat(),
+            ErrorKind::Malformed,
+        ),
+        (pings, ErrorKind::Overloaded),
+        (
+            b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+            ErrorKind::Malformed,
+        ),
+    ] {
+        let (origin, _) = Origin::saying(frames.clone()).await;
+        let probe = HttpProbe::new(direct(), Protocol::Http2, HttpCheck::default()).unwrap();
+        let error = ask(&AnyProbe::new(probe), &origin.target)
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (error.kind(), error.side()),
+            (kind, Side::Up),
+            "{:?}: {error:?}",
+            &frames[..20]
+        );
+    }
 }
 
 const SERVING: &[u8] = b"\0\0\0\0\x02\x08\x01";

@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use oxy_core::Live;
 use oxy_core::cluster::{Cluster, ClusterSpec};
-use oxy_http::route::{HeaderMatch, MatchSpec, RedirectSpec, RouteSpec, VirtualHostSpec};
+use oxy_http::route::{
+    HeaderMatch, MatchSpec, RedirectSpec, RetryOn, RouteRetries, RouteSpec, VirtualHostSpec,
+};
 use oxy_http::{HttpPlan, Upstream};
 use support::{Bench, Message, Origin, PATIENCE, Peer};
 
@@ -264,6 +266,59 @@ fn a_route_has_times_of_its_own() {
     let response = bench.ask("GET /quick HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(response.status(), 504);
     assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
+    finish(bench, origin);
+}
+
+/// All tries together have one time, and the whole exchange another.
+#[test]
+fn tries_and_exchanges_have_times_of_their_own() {
+    let setup = Bench::alone();
+    let origin = Origin::each(|peer| {
+        let Ok(request) = peer.request() else { return };
+        if request.start.contains("/drip") {
+            // A head, and then nothing more.
+            peer.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
+        }
+        peer.end();
+    });
+    let mut tries = RouteSpec::new("/tries").to("hanging");
+    tries.timeouts.per_try = Some(Duration::from_millis(40));
+    tries.timeouts.first_byte = Some(Duration::from_millis(100));
+    let mut retries = RouteRetries::default();
+    retries.on = Some(vec![RetryOn::PerTryTimeout]);
+    retries.max = Some(1000);
+    tries.retry = Some(retries);
+    let whole = |path: &str| {
+        let mut whole = RouteSpec::new(path).to("hanging");
+        whole.timeouts.request = Some(Duration::from_millis(50));
+        whole
+    };
+    let routes = [tries, whole("/whole"), whole("/drip")];
+    let host = routes
+        .into_iter()
+        .fold(VirtualHostSpec::default(), VirtualHostSpec::route);
+    let hanging = upstream("hanging", &origin);
+    let options = |options: &mut oxy_http::HttpOptions| {
+        (options.retry.budget_min, options.retry.budget_percent) = (1000, 100);
+    };
+    let http = |http: oxy_http::Http<_>| {
+        let mut all = oxy_http::HttpOptions::default();
+        options(&mut all);
+        http.options(all).upstream(hanging).routes([host])
+    };
+    let bench = setup.proxy((), |proxy| proxy, http);
+    for path in ["/tries", "/whole"] {
+        let begun = Instant::now();
+        let response = bench.ask(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert_eq!(response.status(), 504, "{path}");
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(3), "{path}: {took:?}");
+    }
+    let mut client = bench.client();
+    client.send("GET /drip HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.head().unwrap().status(), 200);
+    assert_ne!(client.end(), support::End::Open);
+    drop(client);
     finish(bench, origin);
 }
 

@@ -9,7 +9,9 @@ use oxy_http::ExchangeSummary;
 use serde::Serialize;
 
 use super::time::Stamp;
-use super::{HOST_MAX, METHOD_MAX, PATH_MAX, clipped, host, path, side};
+use super::{
+    HOST_MAX, METHOD_MAX, PATH_MAX, alpn, clipped, host, path, server_name, side, tls_version,
+};
 
 #[derive(Serialize)]
 struct Common<'a> {
@@ -20,6 +22,20 @@ struct Common<'a> {
     address: Option<IpAddr>,
     #[serde(rename = "client.port", skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
+    #[serde(
+        rename = "tls.protocol.version",
+        skip_serializing_if = "Option::is_none"
+    )]
+    tls: Option<&'static str>,
+    #[serde(
+        rename = "tls.client.server_name",
+        skip_serializing_if = "Option::is_none"
+    )]
+    server_name: Option<&'a str>,
+    #[serde(rename = "tls.next_protocol", skip_serializing_if = "Option::is_none")]
+    alpn: Option<String>,
+    #[serde(rename = "tls.resumed", skip_serializing_if = "Option::is_none")]
+    resumed: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream: Option<String>,
     #[serde(rename = "error.type", skip_serializing_if = "Option::is_none")]
@@ -69,12 +85,17 @@ struct Flow<'a> {
 
 impl<'a> Common<'a> {
     fn of(now: SystemTime, info: &'a FlowInfo) -> Self {
+        let facts = info.tls();
         Self {
             time: Stamp(now).to_string(),
             listener: &info.listener,
             flow: info.id.get(),
             address: info.peer.map(|peer| peer.ip()),
             port: info.peer.map(|peer| peer.port()),
+            tls: facts.map(tls_version),
+            server_name: server_name(info),
+            alpn: facts.and_then(alpn),
+            resumed: facts.map(|facts| facts.resumed),
             upstream: None,
             error: None,
             error_side: None,

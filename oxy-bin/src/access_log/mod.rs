@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::SyncSender;
 use std::time::SystemTime;
 
-use oxy_core::{Error, FlowInfo, Result, Side, Summary};
+use oxy_core::{Error, FlowInfo, Result, Side, Summary, TlsFacts};
 use oxy_http::ExchangeSummary;
 
 use crate::settings::{AccessLogSettings, LogFormat, LogPath};
@@ -129,6 +129,27 @@ fn path(target: &str) -> &str {
 /// The authority without userinfo.
 fn host(authority: &str) -> &str {
     authority.rsplit('@').next().unwrap_or_default()
+}
+
+/// The version of TLS, as OpenTelemetry's `tls.protocol.version` has it.
+pub(crate) fn tls_version(facts: &TlsFacts) -> &'static str {
+    match facts.version {
+        0x0304 => "1.3",
+        0x0303 => "1.2",
+        _ => "unknown",
+    }
+}
+
+/// The protocol that was chosen in TLS.
+pub(crate) fn alpn(facts: &TlsFacts) -> Option<String> {
+    Some(String::from_utf8_lossy(facts.alpn.as_deref()?).into_owned())
+}
+
+/// The name that a TLS client has asked for, whether the TLS is ours or passed on.
+fn server_name(info: &FlowInfo) -> Option<&str> {
+    let asked = info.tls().and_then(|facts| facts.server_name.as_deref());
+    let asked = asked.or_else(|| info.client_hello()?.server_name.as_deref());
+    asked.map(|name| clipped(name, HOST_MAX))
 }
 
 /// The start of what a client sent, so that it cannot make the queue large.

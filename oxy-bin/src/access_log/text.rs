@@ -10,7 +10,9 @@ use oxy_http::ExchangeSummary;
 
 use super::escape::Escaped;
 use super::time::Stamp;
-use super::{HOST_MAX, METHOD_MAX, PATH_MAX, clipped, host, path, side};
+use super::{
+    HOST_MAX, METHOD_MAX, PATH_MAX, alpn, clipped, host, path, server_name, side, tls_version,
+};
 
 /// Room that most lines fit in.
 const USUAL: usize = 256;
@@ -37,6 +39,7 @@ pub(super) fn exchange(now: SystemTime, info: &FlowInfo, summary: &ExchangeSumma
     if let Some(first) = summary.first_byte {
         line.add(format_args!(" first_byte={:.6}", first.as_secs_f64()));
     }
+    line.tls(info);
     line.upstream(summary.upstream);
     if summary.reused {
         line.add(format_args!(" reused"));
@@ -63,6 +66,7 @@ pub(super) fn flow(now: SystemTime, summary: &Summary) -> Vec<u8> {
         summary.sent,
         summary.lived.as_secs_f64(),
     ));
+    line.tls(info);
     line.upstream(info.target());
     match summary.ended {
         Ended::Done => {}
@@ -90,6 +94,19 @@ impl Line {
     fn add(&mut self, text: Arguments<'_>) {
         // Writing to memory does not fail.
         let _ = self.0.write_fmt(text);
+    }
+
+    fn tls(&mut self, info: &FlowInfo) {
+        let facts = info.tls();
+        if let Some(facts) = facts {
+            self.add(format_args!(" tls={}", tls_version(facts)));
+        }
+        if let Some(name) = server_name(info) {
+            self.add(format_args!(" sni={}", Escaped(name)));
+        }
+        if let Some(alpn) = facts.and_then(alpn) {
+            self.add(format_args!(" alpn={}", Escaped(&alpn)));
+        }
     }
 
     fn upstream(&mut self, target: Option<&impl Display>) {

@@ -20,6 +20,11 @@ SIGINT.
 
 RUST_LOG sets what is logged to the standard error, for example RUST_LOG=oxy_core=debug.";
 
+/// Not a doc comment, which would want its URLs in brackets.
+const TO: &str = "\
+Where to go: HOST:PORT, http://HOST, h2c://HOST (HTTP/2 in clear text), https://HOST, unix:PATH, or builtin. Repeat for more, \
+which are taken by turns";
+
 /// An open proxy: reverse, forward and L4.
 #[derive(Debug, Parser)]
 #[command(name = "oxy", version, after_help = AFTER, max_term_width = 100)]
@@ -85,9 +90,7 @@ pub(super) struct Reverse {
     pub(super) listen: Vec<Listen>,
     #[command(flatten)]
     pub(super) certificates: Certificates,
-    /// Where to go: HOST:PORT, http://HOST, h2c://HOST (HTTP/2 in clear text), https://HOST, unix:PATH, or builtin. Repeat
-    /// for more, which are taken by turns
-    #[arg(short, long, required = true, value_name = "ADDR")]
+    #[arg(short, long, required = true, value_name = "ADDR", help = TO)]
     pub(super) to: Vec<To>,
     /// Authorities, in PEM, that the certificates of https:// origins must be by [default: those of the platform]. Repeat
     /// for more

@@ -9,42 +9,61 @@ use oxy_core::{Error, Result, Side};
 
 use crate::settings::Listener;
 
-/// A listener's authority, whose file goes with this; none for certificates that were read.
+/// The file of a listener's authority, which goes with this.
 #[derive(Debug)]
-pub(super) struct Authority(Option<PathBuf>);
+pub(super) struct Authority {
+    path: PathBuf,
+    /// How many the listener had before.
+    number: usize,
+}
 
 impl Authority {
-    pub(super) fn of(listener: &Listener) -> Result<Self> {
+    /// That of `listener`, if its certificates are made; `old` is the one before, whose clients are not to find another's in
+    /// its place.
+    pub(super) fn of(listener: &Listener, old: Option<&Self>) -> Result<Option<Self>> {
         let Some(pem) = listener
             .tls
             .as_ref()
             .and_then(|tls| tls.authority.as_deref())
         else {
-            return Ok(Self(None));
+            return Ok(None);
         };
-        let path = path(&listener.name);
+        let number = old.map_or(0, |old| old.number + 1);
+        let path = path(&listener.name, number);
         write(&path, pem).map_err(|e| {
             let named = io::Error::new(e.kind(), format!("{}: {e}", path.display()));
             Error::io(Side::Local, named).context("writing the authority's certificate")
         })?;
-        Ok(Self(Some(path)))
+        if number > 0 {
+            tracing::info!(
+                listener = listener.name,
+                "clients are to trust {}",
+                path.display()
+            );
+        }
+        Ok(Some(Self { path, number }))
     }
 
     /// Where it is.
-    pub(super) fn path(&self) -> Option<&Path> {
-        self.0.as_deref()
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 }
 
 /// A place of the user's own if there is one.
-fn path(listener: &str) -> PathBuf {
+fn path(listener: &str, number: usize) -> PathBuf {
     let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let dir = own.filter(|dir| dir.is_absolute() && dir.is_dir());
     let name: String = listener
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
         .collect();
-    let file = format!("oxy-ca-{}-{name}.pem", std::process::id());
+    let number = if number == 0 {
+        String::new()
+    } else {
+        format!("-{number}")
+    };
+    let file = format!("oxy-ca-{}-{name}{number}.pem", std::process::id());
     dir.unwrap_or_else(std::env::temp_dir).join(file)
 }
 
@@ -62,8 +81,6 @@ fn write(path: &Path, pem: &str) -> io::Result<()> {
 
 impl Drop for Authority {
     fn drop(&mut self) {
-        if let Some(path) = &self.0 {
-            let _ = fs::remove_file(path);
-        }
+        let _ = fs::remove_file(&self.path);
     }
 }

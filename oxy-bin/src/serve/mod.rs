@@ -22,7 +22,6 @@ use crate::access_log::AccessLog;
 use crate::admin;
 use crate::metrics::{self, Metrics, Observed};
 use crate::settings::{self, ADMIN, Plan, story};
-use authority::Authority;
 pub(crate) use greeting::Greeting;
 use greeting::{Place, What};
 pub(crate) use reloads::Reloads;
@@ -41,8 +40,7 @@ pub(crate) enum Source {
 pub(crate) fn run(plan: Plan, greeting: Greeting, source: Source) -> Result<()> {
     let signals = Signals::catch()?.with_hangup()?;
     descriptors::raise_limit();
-    let listening = plan.listeners.iter().flat_map(|listener| &listener.listen);
-    for address in listening.chain(&plan.admin) {
+    if let Some(address) = &plan.admin {
         vacant::check(address)?;
     }
     let (log, writer) = AccessLog::open(&plan.access_log)?.unzip();
@@ -66,18 +64,13 @@ pub(crate) fn run(plan: Plan, greeting: Greeting, source: Source) -> Result<()> 
         }
         None => None,
     };
-    let authorities: Vec<_> = plan
-        .listeners
-        .iter()
-        .map(Authority::of)
-        .collect::<Result<_>>()?;
-    let places = places(&running, &plan, &authorities, admin.as_ref());
+    let places = places(&running, &plan, &stage, admin.as_ref());
     greeting.say(&places, &plan.access_log);
     let trimming = memory::trim_after_bursts(running.workers().to_vec());
     let outcome = signals.serve_with(running, move |running| {
         reloads.one(|| reload(&mut stage, &plan, &source, running));
     });
-    drop((trimming, authorities));
+    drop(trimming);
     // It has nothing left to do; whether its own clients were cut is nobody's concern.
     if let Some(admin) = admin {
         let _ = admin.stop();
@@ -130,22 +123,17 @@ fn reload(
     }
 }
 
-fn places(
-    running: &Running,
-    plan: &Plan,
-    authorities: &[Authority],
-    admin: Option<&Running>,
-) -> Vec<Place> {
+fn places(running: &Running, plan: &Plan, stage: &Stage, admin: Option<&Running>) -> Vec<Place> {
     let mut places = Vec::new();
     let addresses = running.addresses();
-    for (listener, authority) in plan.listeners.iter().zip(authorities) {
+    for listener in &plan.listeners {
         for (of, address) in &addresses {
             if **of == *listener.name {
                 places.push(Place {
                     name: listener.name.clone(),
                     what: What::of(listener),
                     address: address.clone(),
-                    authority: authority.path().map(ToOwned::to_owned),
+                    authority: stage.authority(&listener.name),
                 });
             }
         }

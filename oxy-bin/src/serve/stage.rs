@@ -1,6 +1,7 @@
 //! What serves, by the plan that is in force, and how another plan takes its place.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use oxy_core::cluster::Cluster;
@@ -13,6 +14,7 @@ use oxy_tls::ProxyTls;
 use oxy_tunnel::proxy_protocol::ProxyProtocolBind;
 
 use super::app::App;
+use super::authority::Authority;
 use super::switch::{Switch, Table};
 use super::tender::Tender;
 use super::vacant;
@@ -42,6 +44,7 @@ struct Post {
     live: Option<Live<HttpPlan>>,
     switch: Option<Switch>,
     books: Option<Arc<Books>>,
+    authority: Option<Arc<Authority>>,
 }
 
 /// A plan that can take the place of what is in force: nothing in it can fail any more but its sockets.
@@ -119,7 +122,7 @@ impl Stage {
                     Ok(false) => {}
                     // They could be read a moment ago.
                     Err(error) => {
-                        tracing::error!(listener = name, "the old certificates stay: {error:?}")
+                        tracing::error!(listener = name, "the old certificates stay: {error:?}");
                     }
                 }
             }
@@ -136,6 +139,12 @@ impl Stage {
         self.tender.look_after(charges.collect());
         self.show(&order);
         Ok(summary.text())
+    }
+
+    /// Where the certificate of the authority of the listener `name` is, if it was made for this process.
+    pub(super) fn authority(&self, name: &str) -> Option<PathBuf> {
+        let authority = self.posts.get(name)?.authority.as_ref()?;
+        Some(authority.path().to_owned())
     }
 
     /// Has the admin listener show what is in force.
@@ -258,7 +267,9 @@ impl Stage {
                 Kind::Relay(_) => None,
             },
         };
+        let before = old.and_then(|old| old.authority.as_deref());
         let post = Post {
+            authority: Authority::of(&plan, before)?.map(Arc::new),
             live,
             switch: app.switch.clone(),
             books,

@@ -77,7 +77,9 @@ fn work(mut charges: UnboundedReceiver<Vec<Charge>>) {
                     .unwrap_or_else(|| tokio::spawn(cluster.tend(tending)).abort_handle());
                 tasks.insert(key, task);
             }
-            before.into_values().for_each(|task| task.abort());
+            for task in before.into_values() {
+                task.abort();
+            }
         }
     });
 }

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use oxy_core::cluster::{Cluster, ClusterSpec, EndpointSpec, Tending};
-use oxy_core::offramp::{AnyOfframp, DialOptions, Dialer, EgressPolicy};
+use oxy_core::cluster::{AnyProbe, Cluster, ClusterSpec, EndpointSpec, Tending};
+use oxy_core::offramp::{AnyOfframp, DialOptions, Dialer, Direct, EgressPolicy};
 use oxy_core::resolve::Resolver;
 use oxy_core::{Result, Target};
 use oxy_http::Upstream;
+use oxy_http::health::{GrpcProbe, HealthKind, HttpProbe, OpenProbe};
+use oxy_tls::TlsOfframp;
 use oxy_tunnel::proxy_protocol::SendProxyProtocol;
 
 use crate::https::secure;
@@ -84,11 +86,29 @@ fn spec(plan: &ClusterPlan, builtin: Option<&Target>) -> ClusterSpec {
     spec
 }
 
+/// Asks endpoints by the same way as they are used.
 fn tending(plan: &ClusterPlan) -> Result<Tending> {
     let resolver = Resolver::new(plan.resolve.clone())?;
     // Endpoints are the operator's own.
-    let dialer = Dialer::new(resolver, EgressPolicy::open(), DialOptions::default());
-    Ok(Tending::new(dialer))
+    let options = DialOptions::default();
+    let dialer = Dialer::new(resolver.clone(), EgressPolicy::open(), options);
+    let direct = AnyOfframp::new(Direct::new(dialer));
+    let way = || {
+        let offramp = match via(plan) {
+            Some(via) => via(direct.clone()),
+            None => direct.clone(),
+        };
+        match &plan.tls {
+            Some(client) => AnyOfframp::new(TlsOfframp::new(offramp, client.clone())),
+            None => offramp,
+        }
+    };
+    let probe = match plan.probe.clone() {
+        HealthKind::Http(check) => AnyProbe::new(HttpProbe::new(way(), plan.protocol, check)?),
+        HealthKind::Grpc(check) => AnyProbe::new(GrpcProbe::new(way(), check)?),
+        _ => AnyProbe::new(OpenProbe::new(direct)),
+    };
+    Ok(Tending::with(resolver, probe))
 }
 
 fn via(plan: &ClusterPlan) -> Option<Via> {

@@ -1,10 +1,14 @@
 //! Clusters, as a file has them.
 
+use std::time::Duration;
+
 use oxy_core::cluster::{
     BalanceSpec, BreakerOptions, ClusterSpec, DnsOptions, EndpointSpec, FailoverOptions,
     HealthCheck, OutlierOptions, RetryBudget, SlowStart, TableOptions,
 };
 use oxy_core::resolve::ResolveOptions;
+use oxy_core::settings::Span;
+use oxy_http::health::HealthKind;
 use oxy_http::{Protocol, StickyCookie};
 use oxy_tls::ClientOptions;
 use oxy_tunnel::proxy_protocol::SendProxyProtocolOptions;
@@ -34,7 +38,7 @@ pub struct ClusterSettings {
     /// endpoints whose health is checked.
     pub resolve: ResolveOptions,
     /// Whether and how endpoints are asked if they are well. Default: they are not asked.
-    pub health: Option<HealthCheck>,
+    pub health: Option<HealthSettings>,
     /// When an endpoint that fails what it is sent is left alone for a while.
     pub outlier: OutlierOptions,
     /// How an endpoint that is new or back is given its share bit by bit.
@@ -50,6 +54,70 @@ pub struct ClusterSettings {
     /// Whom a connection is for is told to the endpoint first (the PROXY protocol). HTTP connections are then each one
     /// client's own. Default: it is not told.
     pub send_proxy_protocol: Option<SendProxyProtocolOptions>,
+}
+
+/// How endpoints are asked if they are well, and how often.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HealthSettings {
+    /// How they are asked: `tcp` (a connection opens), `http: {path: /healthz}` (a request is answered well), or `grpc:
+    /// {service: greeter}` (gRPC's health check says that it serves); by TLS and in the version of HTTP that `http` says.
+    /// With `http`: `method` (`GET` or `HEAD`), `path`, `host`, `statuses` (`200-399` unless it is set), `contains` (what
+    /// the body has to contain) and `headers`; with `grpc`: `service` and `host`. Default: `tcp`.
+    #[schemars(with = "HealthText", example = &"tcp")]
+    pub kind: HealthKind,
+    /// Time from the end of a check to the beginning of the next one of the same endpoint. Default: 5 s.
+    #[serde(with = "Span")]
+    pub interval: Duration,
+    /// Up to how many percent of itself an interval is longer, by chance, so that checks do not come in waves. At most
+    /// 100. Default: 10.
+    pub jitter_percent: u32,
+    /// A check that takes longer has failed. Default: 2 s.
+    #[serde(with = "Span")]
+    pub timeout: Duration,
+    /// Checks in a row that must fail until an endpoint is no longer used. The first check of all decides alone.
+    /// Default: 3, as one lost packet is no illness.
+    pub unhealthy_threshold: u32,
+    /// Checks in a row that must succeed until an endpoint is used again. Default: 2.
+    pub healthy_threshold: u32,
+    /// Whether an endpoint is used before its first check is over. Default: true, as a start would refuse what comes
+    /// in its first moments otherwise.
+    pub assume_healthy: bool,
+    /// The port that is checked. Default: that of the endpoint.
+    pub port: Option<u16>,
+}
+
+/// How a kind of health check is described: one line, as its maps are shown nowhere else.
+type HealthText = String;
+
+impl Default for HealthSettings {
+    fn default() -> Self {
+        let check = HealthCheck::default();
+        Self {
+            kind: HealthKind::default(),
+            interval: check.interval,
+            jitter_percent: check.jitter_percent,
+            timeout: check.timeout,
+            unhealthy_threshold: check.unhealthy_threshold,
+            healthy_threshold: check.healthy_threshold,
+            assume_healthy: check.assume_healthy,
+            port: check.port,
+        }
+    }
+}
+
+impl HealthSettings {
+    fn check(&self) -> HealthCheck {
+        let mut check = HealthCheck::default();
+        check.interval = self.interval;
+        check.jitter_percent = self.jitter_percent;
+        check.timeout = self.timeout;
+        check.unhealthy_threshold = self.unhealthy_threshold;
+        check.healthy_threshold = self.healthy_threshold;
+        check.assume_healthy = self.assume_healthy;
+        check.port = self.port;
+        check
+    }
 }
 
 /// How origins are spoken to.
@@ -95,7 +163,7 @@ impl ClusterSettings {
         spec.balance = self.balance.clone();
         spec.tables = self.tables.clone();
         spec.dns = self.dns.clone();
-        spec.health = self.health.clone();
+        spec.health = self.health.as_ref().map(HealthSettings::check);
         spec.outlier = self.outlier.clone();
         spec.slow_start = self.slow_start.clone();
         spec.failover = self.failover.clone();

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use oxy_core::Target;
 use oxy_core::cluster::{Cluster, ClusterSpec, EndpointSpec};
 use oxy_core::resolve::ResolveOptions;
-use oxy_http::{Protocol, StickyCookie};
+use oxy_http::health::HealthKind;
+use oxy_http::{Protocol, StickyCookie, Upstream};
 use oxy_tls::{ClientOptions, TlsClient};
 use oxy_tunnel::proxy_protocol::{SendProxyProtocolOptions, Version};
 
@@ -34,6 +35,8 @@ pub struct ClusterPlan {
     pub sticky_cookie: Option<StickyCookie>,
     /// How clients are named to it.
     pub send_proxy_protocol: Option<SendProxyProtocolOptions>,
+    /// How endpoints are asked if they are well, where they are.
+    pub probe: HealthKind,
     /// How names are resolved in the background.
     pub resolve: ResolveOptions,
     /// All that connections depend on, as text: the contents of files, too.
@@ -100,11 +103,11 @@ impl Clusters {
     pub(super) fn one_of(
         &mut self,
         user: &str,
-        to: Vec<To>,
+        to: &[To],
         cluster: Option<Located<String>>,
         is_http: bool,
     ) -> Result<String, SettingsError> {
-        for to in &to {
+        for to in to {
             let is_udp = matches!(to, To::Target(Target::Udp { .. }));
             if is_udp {
                 return Err(wrong(format!("`{to}`: streams do not go to UDP")).near(to.to_string()));
@@ -122,7 +125,7 @@ impl Clusters {
     pub(super) fn one_of_any(
         &mut self,
         user: &str,
-        to: Vec<To>,
+        to: &[To],
         cluster: Option<Located<String>>,
     ) -> Result<String, SettingsError> {
         match (to.is_empty(), cluster) {
@@ -130,7 +133,7 @@ impl Clusters {
             (true, None) => Err(wrong("`to` names no target")),
             (true, Some(name)) if self.find(&name).is_some() => Ok(name.value),
             (true, Some(name)) => Err(SettingsError::at(&name, self.unknown(&name))),
-            (false, None) => self.implied(user, &to),
+            (false, None) => self.implied(user, to),
         }
     }
 
@@ -213,6 +216,9 @@ impl ClusterPlan {
             let message = "version 1 of the PROXY protocol says nothing but addresses";
             return Err(wrong(message).near("send_proxy_protocol"));
         }
+        let probe = settings.health.as_ref().map(|it| it.kind.clone());
+        let probe = probe.unwrap_or_default();
+        check(&probe)?;
         let mut contents = DefaultHasher::new();
         for file in http.tls.iter().flat_map(|options| files(options)) {
             std::fs::read(file).unwrap_or_default().hash(&mut contents);
@@ -222,6 +228,7 @@ impl ClusterPlan {
                 &settings.http,
                 &settings.send_proxy_protocol,
                 &settings.resolve,
+                &probe,
                 contents.finish(),
             )),
             whole: text(&(settings, builtin)),
@@ -232,9 +239,19 @@ impl ClusterPlan {
             tls,
             sticky_cookie: http.sticky_cookie.clone(),
             send_proxy_protocol: settings.send_proxy_protocol.clone(),
+            probe,
             resolve: settings.resolve.clone(),
         })
     }
+}
+
+/// Whether endpoints can be asked by `kind`.
+fn check(kind: &HealthKind) -> Result<(), SettingsError> {
+    // What it would go out by is not looked at.
+    let probe = Upstream::new(Cluster::new(ClusterSpec::default()).map_err(|e| wrong(story(&e)))?);
+    let made = probe.probe(kind.clone());
+    made.map(drop)
+        .map_err(|error| wrong(story(&error)).near("health"))
 }
 
 /// The files that `options` name.

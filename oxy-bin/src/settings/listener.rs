@@ -14,6 +14,7 @@ use oxy_tunnel::proxy_protocol::ProxyProtocolOptions;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::one_or_many::one_or_many;
 use super::{Listen, Located, To};
 
 /// A listener: addresses, and exactly one of `http`, `tcp` and `udp`.
@@ -103,6 +104,7 @@ pub struct HostSettings {
     /// The hosts: a name, an IP address, `*.example.com` for every name below it at whatever depth (but not
     /// `example.com` itself), or `*` for all. The exact one wins, then the longest wildcard; ports are ignored.
     /// Default: `*`, because a proxy for one site needs no more.
+    #[serde(deserialize_with = "one_or_many")]
     pub hosts: Vec<String>,
     /// The routes. The most specific path wins, whatever the order: literal segments before `{names}`, those before
     /// the rest of a prefix, then regular expressions, then what takes every path. Among routes of one path the first
@@ -164,6 +166,7 @@ impl Default for TcpSettings {
 pub struct PassSettings {
     /// The names that clients ask for: exact ones, and `*.example.com` for every name below it at whatever depth. The exact
     /// one wins, then the longest wildcard.
+    #[serde(deserialize_with = "one_or_many")]
     #[schemars(example = ["a.example", "*.b.example"])]
     pub names: Vec<String>,
     /// The targets, by turns: `HOST:PORT` or `unix:PATH`.

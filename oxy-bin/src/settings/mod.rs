@@ -11,6 +11,7 @@ mod gather;
 mod listener;
 mod load;
 mod located;
+mod one_or_many;
 mod plan;
 pub mod reference;
 mod secure;
@@ -24,7 +25,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use address::{Listen, To};
-pub use cluster::{ClusterSettings, HttpVersion, OriginSettings};
+pub use cluster::{ClusterSettings, HealthSettings, HttpVersion, OriginSettings};
 pub use error::SettingsError;
 pub(crate) use error::story;
 pub use listener::{

@@ -1,6 +1,6 @@
 //! What settings come to once everything has been checked.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -266,7 +266,7 @@ impl Listener {
             match (listen.secure, has_tls) {
                 (Some(true), false) => {
                     let message = format!("`{listen}` needs `tls` with `certificates`");
-                    return Err(wrong(message).near(listen.to_string()));
+                    return Err(wrong(message).near("https:"));
                 }
                 (Some(false), true) => {
                     let message = "with `tls`, an address is https:// or has no scheme";
@@ -366,7 +366,7 @@ impl HttpKind {
             }
             (1, true) => Vec::new(),
             (1, false) if !routes.is_empty() => check_routes(&routes, clusters)?,
-            (1, false) => vec![clusters.one_of(name, to, cluster, true)?],
+            (1, false) => vec![clusters.one_of(name, &to, cluster, true)?],
             _ => {
                 return Err(wrong(
                     "`http` has one of `to`, `cluster`, `routes` and `forward`",
@@ -473,7 +473,7 @@ impl RelayKind {
         } = settings;
         let is_open = !to.is_empty() || cluster.is_some() || sni.is_empty() || has_tls;
         let cluster = if is_open {
-            Some(clusters.one_of(name, to, cluster, false)?)
+            Some(clusters.one_of(name, &to, cluster, false)?)
         } else {
             None
         };
@@ -490,7 +490,7 @@ impl RelayKind {
         clusters: &mut Clusters,
     ) -> Result<Self, SettingsError> {
         let to: Result<Vec<_>, _> = to.into_iter().map(over_udp).collect();
-        let cluster = clusters.one_of_any(name, to.map_err(wrong)?, cluster)?;
+        let cluster = clusters.one_of_any(name, &to.map_err(wrong)?, cluster)?;
         Ok(Self {
             cluster: Some(cluster),
             pass: Vec::new(),
@@ -505,7 +505,7 @@ fn passes(
     clusters: &mut Clusters,
 ) -> Result<Vec<Pass>, SettingsError> {
     let mut passes = Vec::new();
-    let mut seen: HashMap<String, ()> = HashMap::new();
+    let mut seen = HashSet::new();
     for (index, settings) in settings.into_iter().enumerate() {
         let (PassSettings { names, to, cluster }, place) = settings.split();
         let wrong = |message: String| SettingsError::at(&place, message);
@@ -521,7 +521,7 @@ fn passes(
                     wrong(format!("{name:?} is no name that a client could ask for")).near(name),
                 );
             }
-            if seen.insert(lower.clone(), ()).is_some() {
+            if !seen.insert(lower.clone()) {
                 return Err(wrong(format!("{name:?} is there twice")).near(name));
             }
             known.push(lower);
@@ -530,7 +530,7 @@ fn passes(
         passes.push(Pass {
             names: known,
             cluster: clusters
-                .one_of(&place, to, cluster, false)
+                .one_of(&place, &to, cluster, false)
                 .map_err(|error| {
                     if error.line == 0 {
                         wrong(error.message)

@@ -50,8 +50,9 @@ impl Printer {
                 .and_then(|whole| whole.get(key))
                 .or_else(|| property.get("default"));
             let shown = default
-                .filter(|value| !value.is_null())
-                .or_else(|| property.get("examples").and_then(|list| list.get(0)));
+                .filter(|value| !is_empty(value))
+                .or_else(|| property.get("examples").and_then(|list| list.get(0)))
+                .or(default.filter(|value| !value.is_null()));
             let schema = self.resolved(property);
             self.text.push('\n');
             let about = property
@@ -71,7 +72,12 @@ impl Printer {
                 self.object(&item, None, indent + 4);
                 self.dash(start, indent + 2);
             } else {
-                let value = scalar(shown.or(default).unwrap_or(&Value::Null));
+                // What must be there has no default, and null is not what it could be.
+                let blank = match schema.get("type").and_then(Value::as_str) {
+                    Some("string") if default.is_none() => Value::String(String::new()),
+                    _ => Value::Null,
+                };
+                let value = scalar(shown.or(default).unwrap_or(&blank));
                 self.line(format_args!("{margin}{key}: {value}"));
             }
         }
@@ -155,6 +161,16 @@ fn properties_of(schema: Option<&Value>) -> bool {
 
 fn is_null(schema: &Value) -> bool {
     schema.get("type").and_then(Value::as_str) == Some("null")
+}
+
+/// Whether a default says nothing.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        _ => false,
+    }
 }
 
 /// The value as YAML has it: JSON, but for words that need no quotes.

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 
 use crate::support::http::{connect, get, read_head, send};
+use crate::support::tls::Client;
 use crate::support::{Dir, Oxy, finish};
 
 /// What `oxy` runs on, with ports that the system chooses.
@@ -105,6 +106,33 @@ fn the_builtin_origin_stands_behind_a_real_proxy() {
         assert_eq!(get(at, path).status, status, "{path}");
     }
     assert_eq!(oxy.stop().lines().count(), 1);
+}
+
+#[test]
+fn the_tour_has_tls_with_an_authority_that_lives_as_long_as_it() {
+    let (_dir, oxy) = tour();
+    let file = oxy.greeting.split("--cacert ").nth(1).unwrap();
+    let file = file.split(' ').next().unwrap().to_owned();
+    for host in ["localhost", "127.0.0.1", "::1"] {
+        let got = Client::trusting_file(&file).get(oxy.at("https"), host, "/echo");
+        let got = got.unwrap();
+        assert_eq!(got.version, http::Version::HTTP_2);
+        assert!(
+            got.body.contains("x-forwarded-proto: https"),
+            "{}",
+            got.body
+        );
+    }
+    let old = Client::trusting_file(&file).speaking("http/1.1");
+    assert_eq!(
+        old.get(oxy.at("https"), "localhost", "/").unwrap().status,
+        200
+    );
+    oxy.stop();
+    assert!(
+        !std::path::Path::new(&file).exists(),
+        "{file} is still there"
+    );
 }
 
 #[test]

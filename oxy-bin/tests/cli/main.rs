@@ -10,7 +10,10 @@
 mod access_log;
 mod admin;
 mod defaults;
+mod https;
 mod one_liners;
+mod reload;
+mod samples;
 mod settings;
 mod signals;
 mod support;

@@ -106,6 +106,103 @@ fn what_is_wrong_is_named_with_its_line_and_column() {
 }
 
 #[test]
+fn what_is_wrong_inside_clusters_routes_and_certificates_is_named_with_its_place() {
+    let listener = "listeners:\n  - name: web\n    listen: [':1']\n";
+    let clusters = "clusters:\n  - name: api\n    endpoints: ['a:1']\n";
+    let cases = [
+        (
+            format!("{listener}    tls:\n      certificates:\n        - {{cert: /nowhere/c.pem, key: k.pem}}\n    http: {{to: ['a:1']}}\n"),
+            ":6:18: ",
+            "/nowhere/c.pem: No such file",
+        ),
+        (
+            format!("{listener}    tls: {{}}\n    http: {{to: ['a:1']}}\n"),
+            ":4:10: ",
+            "`tls` needs `certificates`",
+        ),
+        (
+            "listeners:\n  - listen: ['https://:1']\n    http: {to: ['a:1']}\n".into(),
+            ":2:15: ",
+            "needs `tls` with `certificates`",
+        ),
+        (
+            format!("{clusters}{listener}    http: {{cluster: apy}}\n"),
+            ":7:21: ",
+            "there is no cluster `apy`; did you mean `api`?",
+        ),
+        (
+            format!("{clusters}{listener}    http:\n      routes:\n        - routes:\n            - to: api\n            - match: /b\n              to: [{{cluster: api, weight: 1}}, {{cluster: nobody, weight: 1}}]\n"),
+            ":12:57: ",
+            "there is no cluster `nobody`",
+        ),
+        (
+            format!("{clusters}{listener}    http:\n      routes:\n        - routes:\n            - to: api\n            - match: {{regex: '/a(b'}}\n              to: api\n"),
+            ":11:31: ",
+            "regular expression",
+        ),
+        (
+            format!("{clusters}{listener}    http:\n      routes:\n        - hosts: ['a..b']\n          routes: [{{to: api}}]\n"),
+            ":9:20: ",
+            "a..b",
+        ),
+        (
+            format!("{clusters}  - name: api\n    endpoints: ['b:1']\n{listener}    http: {{cluster: api}}\n"),
+            ":4:11: ",
+            "two clusters are called `api`",
+        ),
+        (
+            "clusters:\n  - name: api\n    endpoints: ['a:1', 'nowhere']\nlisteners: []\n".into(),
+            ":3:24: ",
+            "no endpoint's address",
+        ),
+        (
+            "clusters:\n  - name: api\n    endpoints: ['a:1']\n    http:\n      tls: {ca: [/nowhere/ca.pem]}\nlisteners: [{listen: [':1'], http: {cluster: api}}]\n".into(),
+            ":5:18: ",
+            "/nowhere/ca.pem: ",
+        ),
+        (
+            "clusters:\n  - name: api\n    endpoints: ['a:1']\n    health: {kind: {http: {path: nowhere}}}\nlisteners: [{listen: [':1'], http: {cluster: api}}]\n".into(),
+            ":4:5: ",
+            "path",
+        ),
+        (
+            format!("{clusters}    send_proxy_protocol: {{version: v1, checksum: true}}\n{listener}    tcp: {{cluster: api}}\n"),
+            ":4:5: ",
+            "says nothing but addresses",
+        ),
+        (
+            format!("{listener}    tcp:\n      sni:\n        - names: [a.example, 'b*']\n          to: ['a:1']\n"),
+            ":6:31: ",
+            "no name that a client could ask for",
+        ),
+        (
+            format!("{listener}    http: {{to: ['https://a', 'http://b']}}\n"),
+            ":2:5: ",
+            "targets that take turns have one scheme",
+        ),
+        (
+            format!("{listener}    http: {{to: ['a:1'], client_identity: 'a b'}}\n"),
+            ":4:42: ",
+            "is not the name of a field",
+        ),
+        (
+            format!("{listener}    http: {{to: ['a:1'], forward: true}}\n"),
+            ":2:5: ",
+            "one of `to`, `cluster`, `routes` and `forward`",
+        ),
+    ];
+    for (text, place, message) in cases {
+        let (code, said) = check(&text);
+        assert_eq!(code, Some(3), "{text}{said}");
+        assert!(
+            said.contains(&format!("oxy.yaml{place}")),
+            "{place} is not in\n{said}"
+        );
+        assert!(said.contains(message), "{message} is not in\n{said}");
+    }
+}
+
+#[test]
 fn the_line_is_shown_with_a_pointer() {
     let (_, said) = check("listeners:\n  - lisen: [':1']\n");
     let shown: Vec<_> = said.lines().skip(1).collect();
@@ -211,7 +308,16 @@ fn the_reference_has_every_section() {
         "drain_timeout:",
         "admin:",
         "access_log:",
+        "clusters:",
+        "endpoints:",
+        "balance: round_robin",
+        "sticky_cookie:",
         "listeners:",
+        "- cert:",
+        "pass_through:",
+        "client_identity:",
+        "sni_timeout: 10s",
+        "proxy_protocol:",
         "first_byte:",
     ] {
         let found = output

@@ -13,7 +13,7 @@ pub(crate) const CONTINUATION: u8 = 9;
 /// RFC 9218 section 7.1.
 pub(crate) const PRIORITY_UPDATE: u8 = 16;
 
-/// END_STREAM of DATA and HEADERS, ACK of SETTINGS and PING.
+/// `END_STREAM` of DATA and HEADERS, ACK of SETTINGS and PING.
 pub(crate) const FLAG_ONE: u8 = 0x1;
 pub(crate) const END_HEADERS: u8 = 0x4;
 pub(crate) const PADDED: u8 = 0x8;
@@ -33,13 +33,12 @@ pub(crate) struct Head {
 
 impl Head {
     fn parse(header: [u8; HEADER]) -> Self {
-        let [a, b, c, kind, flags, s, t, u, v] = header;
         Self {
-            length: u32::from_be_bytes([0, a, b, c]) as usize,
-            kind,
-            flags,
+            length: u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize,
+            kind: header[3],
+            flags: header[4],
             // The first bit is reserved and ignored.
-            stream: u32::from_be_bytes([s & 0x7f, t, u, v]),
+            stream: u32::from_be_bytes([header[5] & 0x7f, header[6], header[7], header[8]]),
         }
     }
 

@@ -65,7 +65,7 @@ const PROVOKED: u32 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Flood {
-    /// RST_STREAM: streams that are opened to be given up (CVE-2023-44487).
+    /// `RST_STREAM`: streams that are opened to be given up (CVE-2023-44487).
     Reset,
     /// SETTINGS (CVE-2019-9515).
     Settings,
@@ -75,9 +75,9 @@ pub enum Flood {
     Continuation,
     /// DATA without a byte (CVE-2019-9518).
     Empty,
-    /// WINDOW_UPDATE (CVE-2019-9511).
+    /// `WINDOW_UPDATE` (CVE-2019-9511).
     Window,
-    /// PRIORITY and PRIORITY_UPDATE (CVE-2019-9513).
+    /// PRIORITY and `PRIORITY_UPDATE` (CVE-2019-9513).
     Priority,
     /// Frames of no known type.
     Unknown,

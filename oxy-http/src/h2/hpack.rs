@@ -1,7 +1,7 @@
 //! Whether a field block can be decompressed at all (RFC 7541).
 //!
 //! The fields themselves are the `h2` crate's to decode. It does not tell a block that cannot be decompressed, which is a
-//! COMPRESSION_ERROR (RFC 9113 section 4.3), from a malformed one, and it forgets the pseudo-fields of trailers. So blocks
+//! `COMPRESSION_ERROR` (RFC 9113 section 4.3), from a malformed one, and it forgets the pseudo-fields of trailers. So blocks
 //! are walked through beforehand: of the dynamic table only the sizes are kept.
 
 use std::collections::VecDeque;
@@ -75,7 +75,7 @@ pub(crate) struct Broken;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Met {
     pub(crate) pseudo: bool,
-    /// How large the fields are decompressed, as SETTINGS_MAX_HEADER_LIST_SIZE counts (RFC 9113 section 6.5.2), but for the
+    /// How large the fields are decompressed, as `SETTINGS_MAX_HEADER_LIST_SIZE` counts (RFC 9113 section 6.5.2), but for the
     /// values of the static table, which are short.
     pub(crate) size: usize,
 }

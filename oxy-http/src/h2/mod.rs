@@ -9,7 +9,7 @@ mod frame;
 pub(crate) mod guard;
 mod hpack;
 pub(crate) mod incoming;
-mod io;
+pub(crate) mod io;
 pub(crate) mod reply;
 pub(crate) mod request;
 mod rules;

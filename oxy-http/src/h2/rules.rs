@@ -11,7 +11,7 @@ use super::frame::{
 };
 use super::hpack::{Broken, Decompressor};
 
-/// The largest frame that a peer may send: the initial value of SETTINGS_MAX_FRAME_SIZE, which ours do not change.
+/// The largest frame that a peer may send: the initial value of `SETTINGS_MAX_FRAME_SIZE`, which ours do not change.
 pub(crate) const MAX_FRAME: usize = 16_384;
 
 /// The largest window (RFC 9113 section 6.9.1).

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::Poll;
+use std::time::Instant;
 
 use ::h2::RecvStream;
 use bytes::Bytes;
@@ -14,9 +15,12 @@ use crate::call::{Answer as Head, MAX_INTERIM};
 use crate::h1;
 use crate::h1::incoming::{Home, Incoming, Rest, Source};
 use crate::h1::parse::MethodKind;
-use crate::h2::fault::fault;
+use crate::h2::fault::{fault, judged};
+use crate::h2::guard::Guard;
+use crate::h2::io::Io;
 use crate::limits::{ChunkLimits, HeadLimits};
 use crate::message::Res;
+use crate::options::HttpOptions;
 use crate::scratch::Out;
 
 /// Most bytes of a head: who answers a health check sets no cookies.
@@ -125,10 +129,13 @@ pub(super) async fn over_http2(
     want: usize,
 ) -> Result<Answer> {
     let failed = |e| fault(e, Side::Up);
+    let mut options = HttpOptions::default();
+    options.head.max_head = HEAD_MAX;
+    let (io, watch) = Io::new(stream, Guard::of_server(&options, Instant::now()));
     let handshake = ::h2::client::Builder::new()
         .max_header_list_size(HEAD_MAX as u32)
         .enable_push(false)
-        .handshake::<_, Bytes>(stream);
+        .handshake::<_, Bytes>(io);
     let (send, mut connection) = handshake.await.map_err(failed)?;
     let ask = async move {
         let mut send = send.ready().await.map_err(failed)?;
@@ -151,6 +158,9 @@ pub(super) async fn over_http2(
     poll_fn(|cx| {
         // What its end means, the stream is told.
         is_over = is_over || Pin::new(&mut connection).poll(cx).is_ready();
+        if let Some(verdict) = watch.verdict() {
+            return Poll::Ready(Err(judged(verdict, Side::Up)));
+        }
         ask.as_mut().poll(cx)
     })
     .await

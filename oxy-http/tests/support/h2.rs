@@ -99,7 +99,7 @@ pub fn fields<T: AsRef<[u8]>>(fields: &[(&str, T)]) -> Vec<u8> {
     block
 }
 
-/// A HEADERS frame, END_HEADERS included in `flags` or not.
+/// A HEADERS frame, `END_HEADERS` included in `flags` or not.
 pub fn headers(stream: u32, flags: u8, list: &[(&str, &str)]) -> Vec<u8> {
     frame(HEADERS, flags, stream, fields(list))
 }
@@ -140,7 +140,7 @@ impl Frame {
         self.flags & flag != 0
     }
 
-    /// The error code of RST_STREAM and GOAWAY.
+    /// The error code of `RST_STREAM` and GOAWAY.
     pub fn code(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())

@@ -4,6 +4,9 @@
     unused_imports,
     unreachable_pub,
     missing_debug_implementations,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
     reason = "every test binary has this module and uses its own part of it"
 )]
 

@@ -8,7 +8,7 @@ use super::{Bench, eventually};
 pub enum Want {
     /// GOAWAY with this code, and the end of the connection.
     Goaway(u32),
-    /// RST_STREAM with this code; the connection goes on.
+    /// `RST_STREAM` with this code; the connection goes on.
     Reset(u32),
     /// A response with this status; the connection goes on.
     Status(u16),

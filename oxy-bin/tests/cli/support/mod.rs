@@ -1,8 +1,11 @@
 //! A running `oxy`, and what stands on both sides of it.
 
+pub(crate) mod authority;
+pub(crate) mod grpc;
 pub(crate) mod http;
 pub(crate) mod origin;
 mod process;
+pub(crate) mod tls;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -23,6 +26,12 @@ pub(crate) fn eventually<T>(mut what: impl FnMut() -> Option<T>) -> T {
         assert!(begun.elapsed() < PATIENCE, "it does not come");
         std::thread::yield_now();
     }
+}
+
+/// A port of 127.0.0.1 that was free a moment ago, and is not handed out again so soon.
+pub(crate) fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
 }
 
 /// A directory that goes away with this.

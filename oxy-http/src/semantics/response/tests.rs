@@ -158,6 +158,32 @@ fn interim_heads_stay_bare() {
 }
 
 #[test]
+fn head_is_told_the_length_that_get_would_be() {
+    let (mut parts, ()) = http::Response::new(()).into_parts();
+    let hop = ResponseHop { head: true, ..HOP };
+    for (declared, body, told) in [
+        (None, "", "0"),
+        // The application has left the body out, as it is not sent anyway.
+        (Some("99"), "", "99"),
+        (Some("99"), "hello", "5"),
+        (None, "hello", "5"),
+    ] {
+        parts.headers.clear();
+        if let Some(declared) = declared {
+            let value = http::HeaderValue::from_static(declared);
+            parts.headers.insert("content-length", value);
+        }
+        let mut out = Vec::new();
+        let head = ResponseHead::of_body(&parts, &crate::body::Body::from(body));
+        let framed = forward_response(&head, &hop, &ForwardPolicy::default(), &mut out);
+        assert_eq!(framed.framing, Framing::None);
+        let line = format!("\r\nContent-Length: {told}\r\n");
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains(&line), "{text}, and not {told}");
+    }
+}
+
+#[test]
 fn a_built_response_is_written_by_the_same_rules() {
     let (mut parts, ()) = http::Response::new(()).into_parts();
     parts

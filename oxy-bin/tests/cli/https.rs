@@ -1,0 +1,196 @@
+//! TLS on both sides, from the command line.
+
+use http::Version;
+
+use crate::support::authority::Authority;
+use crate::support::http::{connect, get};
+use crate::support::tls::Client;
+use crate::support::{Dir, Oxy, finish, origin};
+
+#[test]
+fn reverse_serves_https_in_both_versions() {
+    let dir = Dir::new();
+    let authority = Authority::new(&dir);
+    let one = authority.pair(&dir, "one", &["one.example"]);
+    let two = authority.pair(&dir, "two", &["two.example"]);
+    let origin = origin::answering("hello").to_string();
+    let oxy = Oxy::start(
+        &[
+            "reverse",
+            "-l",
+            "https://127.0.0.1:0",
+            "-l",
+            "127.0.0.1:0",
+            "--cert",
+            &one.cert,
+            "--key",
+            &one.key,
+            "--cert",
+            &two.cert,
+            "--key",
+            &two.key,
+            "--to",
+            &origin,
+            "--access-log",
+            "text",
+        ],
+        2,
+    );
+    let at = oxy.at("reverse-2");
+    let client = Client::trusting(&authority);
+    let got = client.get(at, "one.example", "/").unwrap();
+    assert_eq!(
+        (got.status, got.body.as_str(), got.version),
+        (200, "hello", Version::HTTP_2)
+    );
+    let line = oxy.line();
+    assert!(line.contains("\"GET / HTTP/2.0\""), "{line}");
+    assert!(
+        line.contains(" tls=1.3 sni=one.example alpn=h2 upstream="),
+        "{line}"
+    );
+    // The second certificate is for the second name; each is chosen by what the client asks for.
+    let client = Client::trusting(&authority).speaking("http/1.1");
+    let got = client.get(at, "two.example", "/").unwrap();
+    assert_eq!(
+        (got.body.as_str(), got.version),
+        ("hello", Version::HTTP_11)
+    );
+    let error = client.get(at, "three.example", "/").unwrap_err();
+    assert!(error.contains("name"), "{error}");
+    // Without TLS it is served where that was asked for, and nowhere else.
+    assert_eq!(get(oxy.at("reverse"), "/").body, "hello");
+    assert_eq!(get(at, "/").status, 400);
+    drop(connect(at));
+    oxy.stop();
+}
+
+#[test]
+fn origins_are_reached_through_tls() {
+    let dir = Dir::new();
+    let authority = Authority::new(&dir);
+    let pair = authority.pair(&dir, "origin", &["localhost"]);
+    let hello = origin::answering("hello").to_string();
+    let origin = Oxy::start(
+        &[
+            "reverse",
+            "-l",
+            "https://127.0.0.1:0",
+            "--cert",
+            &pair.cert,
+            "--key",
+            &pair.key,
+            "--to",
+            &hello,
+            "--access-log",
+            "text",
+        ],
+        1,
+    );
+    let port = origin.at("reverse").port();
+    let named = format!("https://localhost:{port}");
+    let oxy = Oxy::start(
+        &[
+            "reverse",
+            "-l",
+            "127.0.0.1:0",
+            "--to",
+            &named,
+            "--ca",
+            &authority.ca,
+        ],
+        1,
+    );
+    let response = get(oxy.at("reverse"), "/");
+    assert_eq!((response.status, response.body.as_str()), (200, "hello"));
+    let line = origin.line();
+    assert!(line.contains(" tls=1.3 sni=localhost alpn=h2 "), "{line}");
+    oxy.stop();
+
+    // The certificate is for another name, and by nobody whom the platform trusts.
+    let address = format!("https://127.0.0.1:{port}");
+    let oxy = Oxy::start(
+        &[
+            "reverse",
+            "-l",
+            "127.0.0.1:0",
+            "--to",
+            &address,
+            "--ca",
+            &authority.ca,
+        ],
+        1,
+    );
+    assert_eq!(get(oxy.at("reverse"), "/").status, 502);
+    oxy.stop();
+    let oxy = Oxy::start(
+        &[
+            "reverse",
+            "-l",
+            "127.0.0.1:0",
+            "--to",
+            &address,
+            "--insecure",
+        ],
+        1,
+    );
+    assert_eq!(get(oxy.at("reverse"), "/").body, "hello");
+    oxy.stop();
+    origin.stop();
+}
+
+#[test]
+fn what_is_missing_or_contradicts_itself_is_said() {
+    let dir = Dir::new();
+    let authority = Authority::new(&dir);
+    let pair = authority.pair(&dir, "any", &["localhost"]);
+    let (cert, key) = (pair.cert.as_str(), pair.key.as_str());
+    let plain = ["reverse", "-l", "127.0.0.1:0"];
+    let secure = ["reverse", "-l", "https://127.0.0.1:0"];
+    for (base, more, said) in [
+        (secure, &["--to", "builtin"][..], "needs --cert and --key"),
+        (
+            secure,
+            &["--to", "builtin", "--cert", cert],
+            "each --cert needs its --key",
+        ),
+        (
+            secure,
+            &["--to", "builtin", "--cert", key, "--key", key],
+            "no certificate in it",
+        ),
+        (
+            secure,
+            &["--to", "builtin", "--cert", cert, "--key", "/nowhere/key"],
+            "/nowhere/key: ",
+        ),
+        (
+            plain,
+            &["--to", "builtin", "--cert", cert, "--key", key],
+            "for https:// in --listen",
+        ),
+        (
+            plain,
+            &["--to", "https://a", "--to", "http://b"],
+            "have one scheme",
+        ),
+        (
+            plain,
+            &["--to", "http://a", "--insecure"],
+            "are for https:// origins",
+        ),
+        (
+            plain,
+            &["--to", "https://a", "--ca", "/nowhere/ca"],
+            "/nowhere/ca: ",
+        ),
+    ] {
+        let args: Vec<_> = base.iter().chain(more).copied().collect();
+        let output = finish(&args);
+        assert_eq!(output.code, Some(3), "{args:?} {output:?}");
+        assert!(output.err.starts_with("oxy: command line: "), "{output:?}");
+        assert!(output.err.contains(said), "{args:?} {output:?}");
+    }
+    let output = finish(&["tcp", "-l", "https://127.0.0.1:0", "--to", "a:1"]);
+    assert_eq!(output.code, Some(3), "{output:?}");
+}
