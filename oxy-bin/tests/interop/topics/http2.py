@@ -50,6 +50,9 @@ def bodies(lab, curl, what, url, options, version):
         got = curl.get(f"{url}/echo", *options, "--request", "POST", "--upload-file", "-", stdin=file)
         equal((got.status, got.figures["http_version"]), (200, version))
         equal(got.body, data, "the body")
+    if what == "h2c":
+        # curl 7.88 ends with 16 where it uses such a connection again, whoever the server is; h2load does it below.
+        return
     with lab.check(f"{what}: five requests on one connection"):
         figures = curl.all([f"{url}/bytes/{n}/reuse" for n in range(5)], *options)
         equal([got["num_connects"] for got in figures], [1, 0, 0, 0, 0])
