@@ -147,26 +147,30 @@ impl<'a> Trip<'a> {
             return Ok(Called::Response(Res::from(*response)));
         }
         self.going.desk.budget.earn();
+        let again = errand.body.replay();
+        let tried = self.once(&mut errand, &self.going.endpoint, false, reply, course);
+        let tried = match tried.await {
+            // Nearly always: what comes otherwise is not carried along for it.
+            Ok(arrived) if again.is_none() || self.judge(&arrived.answer).is_none() => {
+                return arrived.accept(options, &errand);
+            }
+            tried => tried,
+        };
+        Box::pin(self.persist(errand, tried, again, reply, course)).await
+    }
+
+    /// What follows a try that did not go well: others, for as long as they are worth it.
+    async fn persist(
+        self,
+        mut errand: Errand,
+        mut tried: Result<Arrived, Failure>,
+        mut again: Option<Body>,
+        reply: &mut Reply,
+        course: &mut Course,
+    ) -> Result<Called> {
+        let options = &self.going.options;
         let mut endpoint = self.going.endpoint.clone();
-        let mut fresh = false;
         loop {
-            let between = Between {
-                client: self.of,
-                endpoint: &endpoint,
-                options,
-                upstream_host: self.going.upstream_host,
-            };
-            let again = errand.body.replay();
-            let tried = match self.hedge(&errand, again.is_some()) {
-                Some(hedge) => {
-                    let race = self.hedged(&mut errand, between, hedge, course);
-                    Box::pin(race).await
-                }
-                None => {
-                    self.attempt(&mut errand, between, fresh, Some(reply), course)
-                        .await
-                }
-            };
             let (failure, verdict) = match tried {
                 Ok(arrived) => match self.judge(&arrived.answer) {
                     Some(verdict) if again.is_some() => (Err(arrived), verdict),
@@ -181,11 +185,11 @@ impl<'a> Trip<'a> {
                 }
             };
             // What has failed before anything was sent has its body still, which then need not be at hand as a whole.
-            let again = again.or_else(|| failure.as_ref().ok().and_then(|_| errand.unsent()));
+            let body = again.or_else(|| failure.as_ref().ok().and_then(|_| errand.unsent()));
             let timed_out =
                 matches!(&failure, Ok(failure) if failure.error.kind() == ErrorKind::Timeout);
-            let again = again.filter(|_| self.has_time(timed_out, course));
-            let next = match (&failure, again) {
+            let body = body.filter(|_| self.has_time(timed_out, course));
+            let next = match (&failure, body) {
                 (Ok(failure), Some(body)) => self
                     .again(failure, &errand, &endpoint, course)
                     .map(|(next, new)| (next, new, body)),
@@ -194,25 +198,15 @@ impl<'a> Trip<'a> {
                     .map(|next| (next, false, body)),
                 _ => None,
             };
-            match (next, failure) {
-                (Some((next, new, body)), failure) => {
+            let fresh = match (next, failure) {
+                (Some((next, fresh, body)), failure) => {
                     if let Err(arrived) = failure {
                         errand.take_back_from(arrived.wire);
                     }
                     course.retries += 1;
-                    (endpoint, fresh) = (next, new);
+                    endpoint = next;
                     errand.again_with(body);
-                    let wait = self
-                        .going
-                        .desk
-                        .backoff(self.going.route.as_ref(), course.retries);
-                    if !wait.is_zero() {
-                        let wait = async {
-                            tokio::time::sleep(wait).await;
-                            Ok(())
-                        };
-                        Attended::by(self.client, Box::pin(wait)).await?;
-                    }
+                    fresh
                 }
                 (None, Ok(failure)) => {
                     if verdict == Verdict::Failure {
@@ -221,8 +215,43 @@ impl<'a> Trip<'a> {
                     return Err(failure.error);
                 }
                 (None, Err(arrived)) => return arrived.accept(options, &errand),
+            };
+            let route = self.going.route.as_ref();
+            let wait = self.going.desk.backoff(route, course.retries);
+            if !wait.is_zero() {
+                let wait = async {
+                    tokio::time::sleep(wait).await;
+                    Ok(())
+                };
+                Attended::by(self.client, wait).await?;
             }
+            again = errand.body.replay();
+            tried = self
+                .once(&mut errand, &endpoint, fresh, reply, course)
+                .await;
         }
+    }
+
+    /// One try, or several side by side where the route says so.
+    async fn once(
+        self,
+        errand: &mut Errand,
+        endpoint: &Arc<Endpoint>,
+        fresh: bool,
+        reply: &mut Reply,
+        course: &mut Course,
+    ) -> Result<Arrived, Failure> {
+        let between = Between {
+            client: self.of,
+            endpoint,
+            options: &self.going.options,
+            upstream_host: self.going.upstream_host,
+        };
+        if let Some(hedge) = self.hedge(errand) {
+            return Box::pin(self.hedged(errand, between, hedge, course)).await;
+        }
+        self.attempt(errand, between, fresh, Some(reply), course)
+            .await
     }
 
     /// Whether the time that all tries have together leaves some for another one. It counts from the end of the first, so
@@ -324,9 +353,10 @@ impl<'a> Trip<'a> {
     }
 
     /// Whether and how a second origin is asked while the first keeps us waiting.
-    fn hedge(self, errand: &Errand, replays: bool) -> Option<&'a Hedge> {
+    fn hedge(self, errand: &Errand) -> Option<&'a Hedge> {
         let hedge = self.going.route.as_ref()?.policy().hedge.as_ref()?;
         // What is asked of two is done by two.
+        let replays = errand.body.replay().is_some();
         let fits = replays && errand.idempotent && errand.upgrade.is_none();
         (fits && self.going.backend.is_some()).then_some(hedge)
     }
