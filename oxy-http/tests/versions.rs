@@ -1,5 +1,11 @@
 //! Every version of HTTP in front of every other: what goes in on one side comes out on the other.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "origins and clients of the tests' own"
+)]
+
 mod support;
 
 use std::future::poll_fn;

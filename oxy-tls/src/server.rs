@@ -148,12 +148,17 @@ enum Source {
 pub struct TlsServer(Arc<Shared>);
 
 struct Shared {
-    options: ServerOptions,
-    source: Source,
     /// Read once for each handshake, written at a reload.
-    config: RwLock<Arc<ServerConfig>>,
-    places: Option<Semaphore>,
+    rules: RwLock<Arc<Rules>>,
     stats: Stats,
+}
+
+/// What handshakes go by.
+struct Rules {
+    options: Arc<ServerOptions>,
+    source: Arc<Source>,
+    config: Arc<ServerConfig>,
+    places: Option<Arc<Semaphore>>,
 }
 
 impl TlsServer {
@@ -185,14 +190,57 @@ impl TlsServer {
     }
 
     fn make(options: ServerOptions, source: Source) -> Result<Self> {
-        let config = configure(&options, &source)?;
+        let config = Arc::new(configure(&options, &source)?);
+        let places = Some(options.max_handshakes).filter(|most| *most > 0);
+        let rules = Rules {
+            config,
+            places: places.map(|most| Arc::new(Semaphore::new(most))),
+            source: Arc::new(source),
+            options: Arc::new(options),
+        };
         Ok(Self(Arc::new(Shared {
-            config: RwLock::new(Arc::new(config)),
-            places: (options.max_handshakes > 0).then(|| Semaphore::new(options.max_handshakes)),
-            source,
-            options,
+            rules: RwLock::new(Arc::new(rules)),
             stats: Stats::default(),
         })))
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        let rules = self.0.rules.read();
+        rules.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts `rules` in force. Sessions that were begun by what was in force before are gone on with, unless clients have to
+    /// prove who they are: who was let in by other rules would be let in again by a ticket.
+    fn put_in_force(&self, mut config: ServerConfig, rules: Rules) {
+        let open = |rules: &Rules| rules.options.client_auth.mode == ClientAuthMode::Off;
+        let now = self.0.rules.write();
+        let mut now = now.unwrap_or_else(PoisonError::into_inner);
+        if open(&rules) && open(&now) {
+            config.ticketer = now.config.ticketer.clone();
+            config.session_storage = now.config.session_storage.clone();
+        }
+        *now = Arc::new(Rules {
+            config: Arc::new(config),
+            ..rules
+        });
+    }
+
+    /// Goes by what `other` was told from now on, as far as handshakes are concerned that have not begun; sessions that are
+    /// open live on. Clones of this server do so, too.
+    pub fn adopt(&self, other: &Self) {
+        let Rules {
+            options,
+            source,
+            config,
+            places,
+        } = &*other.rules();
+        let rules = Rules {
+            options: options.clone(),
+            source: source.clone(),
+            config: config.clone(),
+            places: places.clone(),
+        };
+        self.put_in_force((**config).clone(), rules);
     }
 
     /// Reads all files again: certificates, keys, staples, authorities and revocations. Handshakes from now on go by them;
@@ -202,21 +250,18 @@ impl TlsServer {
     ///
     /// The error names the file that cannot be used, and everything stays as it is.
     pub fn reload(&self) -> Result<()> {
-        let shared = &*self.0;
-        let mut fresh = configure(&shared.options, &shared.source)?;
-        if let Source::Store(store) = &shared.source {
+        let rules = self.rules();
+        let fresh = configure(&rules.options, &rules.source)?;
+        if let Source::Store(store) = &*rules.source {
             store.reload()?;
         }
-        let mut config = shared
-            .config
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        // With certificates of clients it is otherwise: who was let in by the old rules would be let in again by a ticket.
-        if shared.options.client_auth.mode == ClientAuthMode::Off {
-            fresh.ticketer = config.ticketer.clone();
-            fresh.session_storage = config.session_storage.clone();
-        }
-        *config = Arc::new(fresh);
+        let rules = Rules {
+            options: rules.options.clone(),
+            source: rules.source.clone(),
+            config: rules.config.clone(),
+            places: rules.places.clone(),
+        };
+        self.put_in_force(fresh, rules);
         Ok(())
     }
 
@@ -226,8 +271,8 @@ impl TlsServer {
     }
 
     /// What it was told.
-    pub fn options(&self) -> &ServerOptions {
-        &self.0.options
+    pub fn options(&self) -> Arc<ServerOptions> {
+        self.rules().options.clone()
     }
 
     /// Does the handshake on `stream`, the stream of the flow `info`, and gives its plaintext and what was settled. What the
@@ -253,8 +298,8 @@ impl TlsServer {
         mut stream: StreamIo,
         info: &FlowInfo,
     ) -> Result<(StreamIo, TlsFacts), Failure> {
-        let shared = &*self.0;
-        let ends = Instant::now() + shared.options.handshake_timeout;
+        let rules = self.rules();
+        let ends = Instant::now() + rules.options.handshake_timeout;
         let late = |_| Failure::new(Outcome::Timeout);
         let hello = if let Some(hello) = info.facts.client_hello.get() {
             hello
@@ -264,14 +309,14 @@ impl TlsServer {
             info.facts.client_hello.get_or_init(|| hello)
         };
         // From here on a client costs us: those who have said nothing yet take nobody's place.
-        let _place = match &shared.places {
+        let _place = match &rules.places {
             None => None,
             Some(places) => match timeout_at(ends, places.acquire()).await {
                 Ok(place) => place.ok(),
                 Err(_) => return Err(Failure::new(Outcome::Overloaded)),
             },
         };
-        let config = match shared.config_for(hello) {
+        let config = match rules.config_for(hello) {
             Ok(config) => config,
             Err(error) => {
                 let failure = Failure {
@@ -294,15 +339,11 @@ impl TlsServer {
     }
 }
 
-impl Shared {
+impl Rules {
     /// The configuration for a client that has said `hello`; an error where there is no certificate for it.
     fn config_for(&self, hello: &ClientHello) -> Result<Arc<ServerConfig>, Option<Error>> {
-        let config = self
-            .config
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        match &self.source {
+        let config = self.config.clone();
+        match &*self.source {
             Source::Store(store) => {
                 let known = || {
                     hello
@@ -490,7 +531,7 @@ fn revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>
 impl fmt::Debug for TlsServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsServer")
-            .field("options", &self.0.options)
+            .field("options", &self.options())
             .field("stats", &self.0.stats)
             .finish_non_exhaustive()
     }

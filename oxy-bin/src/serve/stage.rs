@@ -10,7 +10,7 @@ use oxy_core::onramp::StreamBind;
 use oxy_core::resolve::Resolver;
 use oxy_core::{Changes, Live, Proxy, Result, Running, Target};
 use oxy_http::{Http, HttpPlan, HttpProxy};
-use oxy_tls::ProxyTls;
+use oxy_tls::{ProxyTls, TlsServer};
 use oxy_tunnel::proxy_protocol::ProxyProtocolBind;
 
 use super::app::App;
@@ -55,6 +55,8 @@ struct Draft {
     /// What is published once the sockets are there.
     http: Vec<(Live<HttpPlan>, HttpPlan)>,
     tables: Vec<(Switch, Table)>,
+    /// Servers, and those whose options they adopt.
+    tls: Vec<(TlsServer, TlsServer)>,
     summary: Summary,
 }
 
@@ -105,6 +107,9 @@ impl Stage {
         }
         for (live, plan) in draft.http {
             live.publish(plan);
+        }
+        for (server, newer) in draft.tls {
+            server.adopt(&newer);
         }
         for (switch, table) in draft.tables {
             switch.publish(table);
@@ -196,6 +201,7 @@ impl Stage {
             changes: Changes::new(),
             http: Vec::new(),
             tables: Vec::new(),
+            tls: Vec::new(),
             summary,
         };
         for plan in plan.listeners {
@@ -236,8 +242,16 @@ impl Stage {
                         .push((switch.clone(), self.table(pass, &draft.groups)));
                 }
             }
-            // Its sessions and its tickets go on.
-            plan.tls.clone_from(&old.plan.tls);
+            if let (Some(now), Some(newer)) = (&old.plan.tls, plan.tls.take()) {
+                // Its sessions and its tickets go on.
+                if now.differs(&newer) {
+                    draft.summary.certificates.push(name.clone());
+                    draft.tls.push((now.server.clone(), newer.server.clone()));
+                    plan.tls = Some(now.with(newer));
+                } else {
+                    plan.tls = Some(now.clone());
+                }
+            }
             draft.posts.insert(
                 name,
                 Post {

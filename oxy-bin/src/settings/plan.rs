@@ -282,7 +282,8 @@ impl Listener {
                     .map(ToString::to_string)
                     .collect::<Vec<_>>(),
             ),
-            text(&(&tls, &mint, &proxy_protocol)),
+            // Whatever else is said of TLS can be taken over by the server that is there.
+            text(&(tls.is_some(), &mint, &proxy_protocol)),
             text(&(&stream, &datagram, &relay)),
             text(&(&dial, &resolve)),
         ];

@@ -8,7 +8,7 @@ use oxy_core::Result;
 use oxy_tls::{CertStore, Mint, ServerOptions, TlsServer};
 
 use super::error::story;
-use super::plan::wrong;
+use super::plan::{text, wrong};
 use super::{Located, SettingsError};
 
 /// TLS towards clients.
@@ -23,6 +23,8 @@ pub struct Tls {
     pub authority: Option<Arc<str>>,
     /// What was in the files.
     contents: u64,
+    /// The options as they were written.
+    written: String,
 }
 
 impl Tls {
@@ -64,15 +66,31 @@ impl Tls {
             TlsServer::with_store(options.clone(), certificates.clone()).map_err(failed)?;
         Ok(Some(Self {
             contents: contents(&options),
+            written: text(&options),
             server,
             certificates,
             authority,
         }))
     }
 
+    /// Whether `newer` says otherwise than this did.
+    pub(crate) fn differs(&self, newer: &Self) -> bool {
+        self.written != newer.written
+    }
+
+    /// This server with what is known of `newer`, which it is to adopt.
+    #[must_use]
+    pub(crate) fn with(&self, newer: Self) -> Self {
+        Self {
+            server: self.server.clone(),
+            authority: self.authority.clone(),
+            ..newer
+        }
+    }
+
     /// Reads the files again where they are others than they were. Says whether they are.
     pub(crate) fn refresh(&mut self) -> Result<bool> {
-        let contents = contents(self.server.options());
+        let contents = contents(&self.server.options());
         if contents == self.contents {
             return Ok(false);
         }

@@ -1,11 +1,13 @@
 //! TLS on both sides, from the command line.
 
 use http::Version;
+use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::support::authority::Authority;
 use crate::support::http::{connect, get};
 use crate::support::tls::Client;
-use crate::support::{Dir, Oxy, finish, origin};
+use crate::support::{Dir, Oxy, eventually, finish, free_port, origin};
 
 #[test]
 fn reverse_serves_https_in_both_versions() {
@@ -137,6 +139,52 @@ fn origins_are_reached_through_tls() {
     assert_eq!(get(oxy.at("reverse"), "/").body, "hello");
     oxy.stop();
     origin.stop();
+}
+
+#[test]
+fn streams_are_relayed_out_of_tls_too_and_logged_once() {
+    let dir = Dir::new();
+    let authority = Authority::new(&dir);
+    let pair = authority.pair(&dir, "any", &["a.example"]);
+    let origin = origin::answering("hello");
+    let file = dir.file(
+        "oxy.yaml",
+        &format!(
+            "access_log: {{format: json}}\nlisteners:\n  - name: relay\n    listen: ['https://127.0.0.1:{port}']\n    tls: {{alpn: [http/1.1], certificates: [{{cert: {}, key: {}}}]}}\n    tcp: {{to: ['{origin}']}}\n",
+            pair.cert,
+            pair.key,
+            port = free_port(),
+        ),
+    );
+    let text = std::fs::read_to_string(&file).unwrap();
+    let at = text.split("https://").nth(1).unwrap();
+    let at = at.split('\'').next().unwrap().parse().unwrap();
+    let oxy = Oxy::start(&["run", "-c", &file], 0);
+    let client = Client::trusting(&authority);
+    let got = eventually(|| client.get(at, "a.example", "/").ok());
+    assert_eq!((got.status, got.body.as_str()), (200, "hello"));
+    // What failed of its handshake is told of by the connection, and what did not by what lay in it.
+    let stranger = Dir::new();
+    Client::trusting(&Authority::new(&stranger))
+        .get(at, "a.example", "/")
+        .unwrap_err();
+    oxy.signal(Signal::TERM);
+    let lines = oxy.rest();
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    let lines: Vec<Value> = lines
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines[0]["layer"], "tls", "{lines:#?}");
+    assert_eq!(lines[0]["tls.protocol.version"], "1.3");
+    assert_eq!(lines[0]["tls.client.server_name"], "a.example");
+    assert_eq!(lines[0]["tls.next_protocol"], "http/1.1");
+    assert_eq!(lines[0]["tls.resumed"], false);
+    assert_eq!(lines[0]["upstream"], *origin.to_string());
+    assert_eq!(lines[1]["layer"], "tcp", "{lines:#?}");
+    assert_eq!(lines[1]["error.type"], "tls", "{lines:#?}");
+    assert_eq!(lines[1]["error.side"], "client", "{lines:#?}");
+    assert_eq!(lines[1]["tls.client.server_name"], "a.example");
 }
 
 #[test]

@@ -243,6 +243,127 @@ fn connections_that_are_open_stay_open_and_endpoints_keep_their_counts() {
 }
 
 #[test]
+fn connections_to_origins_are_kept_unless_they_are_to_be_otherwise() {
+    let dir = Dir::new();
+    // The built-in origin keeps its connections.
+    let origin = Oxy::start(&["reverse", "-l", "127.0.0.1:0", "--to", "builtin"], 1);
+    let at = origin.at("reverse");
+    let text = |wait: &str, protocol: &str| {
+        format!(
+            "workers: 1\nadmin: {{listen: '127.0.0.1:0'}}\nclusters: [{{name: origin, endpoints: ['{at}'], http: {{protocol: {protocol}}}}}]\nlisteners: [{{name: web, listen: ['127.0.0.1:0'], http: {{cluster: origin, options: {{timeouts: {{first_byte: {wait}}}}}}}}}]\n"
+        )
+    };
+    let file = dir.file("oxy.yaml", &text("10s", "auto"));
+    let oxy = Oxy::start(&["run", "-c", &file], 2);
+    let admin = oxy.at("admin");
+    let reused_after_another = || {
+        assert_eq!(get(oxy.at("web"), "/").status, 200);
+        let requests = "oxy_http_upstream_requests_total{listener=\"web\"} ";
+        let reused = "oxy_http_upstream_reused_total{listener=\"web\"} ";
+        let read = |page: &str, series| {
+            let line = page.lines().find_map(|line| line.strip_prefix(series));
+            line.unwrap().parse::<u64>().unwrap()
+        };
+        // A client has its response a little before the books are closed.
+        let page = eventually(|| {
+            let page = get(admin, "/metrics").body;
+            let asked = page.contains("oxy_http_requests_total") && page.contains(requests);
+            (asked && read(&page, requests) > 0).then_some(page)
+        });
+        (read(&page, requests), read(&page, reused))
+    };
+    reused_after_another();
+    dir.file("oxy.yaml", &text("20s", "auto"));
+    assert_eq!(
+        reload(admin),
+        (Some(0), "routes and options of web\n".into())
+    );
+    eventually(|| (reused_after_another().1 > 0).then_some(()));
+    let (asked, reused) = eventually(|| {
+        let (asked, reused) = reused_after_another();
+        (asked - reused == 1).then_some((asked, reused))
+    });
+    assert_eq!(asked, reused + 1, "all but the first");
+    dir.file("oxy.yaml", &text("20s", "http1"));
+    assert_eq!(reload(admin), (Some(0), "clusters ~origin\n".into()));
+    eventually(|| {
+        let (asked, reused) = reused_after_another();
+        (asked - reused == 2).then_some(())
+    });
+    oxy.stop();
+    origin.stop();
+}
+
+#[test]
+fn who_is_trusted_is_read_again() {
+    let (dir, elsewhere) = (Dir::new(), Dir::new());
+    let (authority, other) = (Authority::new(&dir), Authority::new(&elsewhere));
+    let pair = authority.pair(&dir, "origin", &["localhost"]);
+    let hello = origin::answering("hello").to_string();
+    let origin = Oxy::start(
+        &[
+            "reverse",
+            "-l",
+            "https://127.0.0.1:0",
+            "--cert",
+            &pair.cert,
+            "--key",
+            &pair.key,
+            "--to",
+            &hello,
+        ],
+        1,
+    );
+    let (good, bad) = [&authority, &other]
+        .map(|it| std::fs::read_to_string(&it.ca).unwrap())
+        .into();
+    let ca = dir.file("trusted.pem", &good);
+    let port = origin.at("reverse").port();
+    let oxy = Oxy::start(
+        &[
+            "reverse",
+            "-l",
+            "127.0.0.1:0",
+            "--to",
+            &format!("https://localhost:{port}"),
+            "--ca",
+            &ca,
+            "--admin",
+            "127.0.0.1:0",
+        ],
+        2,
+    );
+    let (at, admin) = (oxy.at("reverse"), oxy.at("admin"));
+    assert_eq!(get(at, "/").status, 200);
+    let file = dir.file(
+        "oxy.yaml",
+        &format!(
+            "admin: {{listen: '127.0.0.1:0'}}\nclusters: [{{name: origin, endpoints: ['localhost:{port}'], http: {{tls: {{ca: [{ca}]}}}}}}]\nlisteners: [{{name: web, listen: ['127.0.0.1:0'], http: {{cluster: origin}}}}]\n"
+        ),
+    );
+    // What a command line says stays as it is, but for certificates of clients' side.
+    assert_eq!(reload(admin), (Some(0), "nothing has changed\n".into()));
+    oxy.stop();
+
+    let oxy = Oxy::start(&["run", "-c", &file], 2);
+    let (at, admin) = (oxy.at("web"), oxy.at("admin"));
+    assert_eq!(get(at, "/").status, 200);
+    dir.file("trusted.pem", &bad);
+    assert_eq!(reload(admin), (Some(0), "clusters ~origin\n".into()));
+    assert_eq!(get(at, "/").status, 502);
+    dir.file("trusted.pem", &good);
+    assert_eq!(reload(admin), (Some(0), "clusters ~origin\n".into()));
+    assert_eq!(get(at, "/").status, 200);
+    dir.file("trusted.pem", "nothing");
+    let (code, said) = reload(admin);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("trusted.pem: no certificate in it"), "{said}");
+    assert_eq!(get(at, "/").status, 200);
+    oxy.stop();
+    origin.stop();
+}
+
+#[test]
 fn a_certificate_that_is_made_is_made_again_for_a_listener_that_is_replaced() {
     let dir = Dir::new();
     let port = free_port();

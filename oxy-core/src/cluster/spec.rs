@@ -529,7 +529,8 @@ pub struct BreakerOptions {
 pub struct RetryBudget {
     /// Retries under way are at most this percentage of the requests under way. Default: 20.
     pub percent: u32,
-    /// But so many are always allowed. Default: 3, as a percentage of few requests is none.
+    /// But so many are always allowed, for each worker. Default: 20: a percentage of few requests is none, and time-outs,
+    /// which are looked at ten times a second, come in bursts.
     pub min_concurrency: u32,
 }
 
@@ -537,7 +538,7 @@ impl Default for RetryBudget {
     fn default() -> Self {
         Self {
             percent: 20,
-            min_concurrency: 3,
+            min_concurrency: 20,
         }
     }
 }
