@@ -122,6 +122,16 @@ impl Body {
         }
     }
 
+    /// `start`, and then `rest`.
+    pub(crate) fn rejoined(start: Bytes, rest: Self) -> Self {
+        if rest.is_done() {
+            return start.into();
+        }
+        Self {
+            kind: Kind::Rejoined(start, Box::new(rest)),
+        }
+    }
+
     /// At most `max` bytes from here on; 0 is no bound. An error if it is known to have more.
     pub(crate) fn limit(&mut self, max: u64) -> Result<()> {
         if max > 0 && self.length().is_some_and(|length| length > max) {

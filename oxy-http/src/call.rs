@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use oxy_core::buffer::Buffer;
 use oxy_core::clock::Alarm;
-use oxy_core::{Error, ErrorKind, Result, Side};
+use oxy_core::{Error, ErrorKind, Result, Retry, Side};
 
 use crate::attended::gone;
 use crate::body::Body;
@@ -34,6 +34,8 @@ pub(crate) struct Call<'a> {
     options: &'a HttpOptions,
     /// The request's body on its way, with its head where that goes along.
     upload: Option<Box<dyn Outgoing>>,
+    /// The body as it was, once it has been sent, if it is known.
+    sent: Option<Body>,
     /// Why the request could not be sent to its end; the origin may still have answered.
     upload_failed: Option<Error>,
     interim: u32,
@@ -102,6 +104,7 @@ impl<'a> Call<'a> {
             alarm,
             options,
             upload,
+            sent: None,
             upload_failed: None,
             interim: 0,
             waits_to_continue,
@@ -118,8 +121,19 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// The request's body as it was, for another try, if it is known.
+    pub(crate) fn take_back(&mut self) -> Option<Body> {
+        match &mut self.upload {
+            Some(upload) => upload.take_back(),
+            None => self.sent.take(),
+        }
+    }
+
     /// Where the answer came from, and what is left to send.
-    pub(crate) fn into_parts(self) -> (Wire, Option<Box<dyn Outgoing>>) {
+    pub(crate) fn into_parts(mut self) -> (Wire, Option<Box<dyn Outgoing>>) {
+        if let Some(upload) = &mut self.upload {
+            upload.settle();
+        }
         (self.wire, self.upload)
     }
 
@@ -188,8 +202,10 @@ impl<'a> Call<'a> {
 
     fn judge(&mut self, answer: Result<Answer>) -> Result<Answer> {
         let answer = answer.map_err(|error| {
-            // Where the connection has failed, what failed first is what the matter is.
+            // Where the connection has failed, what failed first is what the matter is, unless the origin says that it has
+            // not looked at the request.
             match error.kind() {
+                _ if error.retryable() == Retry::Safe => error,
                 ErrorKind::Closed | ErrorKind::Io => self.upload_failed.take().unwrap_or(error),
                 _ => error,
             }
@@ -215,11 +231,13 @@ impl<'a> Call<'a> {
         match upload.poll_timed(cx, self.alarm, self.options) {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => {
+                self.sent = upload.take_back();
                 self.upload = None;
                 self.alarm.set(self.options.timeouts.first_byte);
             }
             // The client's fault ends the exchange. The origin's may come with an answer that says why.
             Poll::Ready(Err(error)) if error.side() == Side::Up => {
+                self.sent = upload.take_back();
                 self.upload = None;
                 self.upload_failed = Some(error);
             }

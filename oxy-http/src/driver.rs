@@ -401,3 +401,71 @@ fn log(info: &oxy_core::FlowInfo, error: &Error) {
         tracing::debug!(flow = %info.id, listener = %info.listener, "{error:?}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::pin::Pin;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    use oxy_core::{ByteIo, Drain, StreamIo};
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, ReadBuf};
+
+    use super::*;
+    use crate::options::HttpOptions;
+
+    /// A stream that has something of its own to say at its end, as TLS has.
+    struct Ending {
+        stream: DuplexStream,
+        is_over: Arc<AtomicBool>,
+    }
+
+    impl ByteIo for Ending {}
+
+    impl AsyncRead for Ending {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_read(cx, buf)
+        }
+    }
+
+    impl AsyncWrite for Ending {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.stream).poll_write(cx, bytes)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.is_over.store(true, Relaxed);
+            Pin::new(&mut self.stream).poll_shutdown(cx)
+        }
+    }
+
+    /// RFC 8446 section 6.1: what ends with its connection is cut unless the end is said.
+    #[tokio::test]
+    async fn an_end_is_said_where_a_close_does_not_say_it() {
+        let (stream, mut client) = tokio::io::duplex(64);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let ending = Ending {
+            stream,
+            is_over: is_over.clone(),
+        };
+        let options = Arc::new(HttpOptions::default());
+        let server = Server::new(StreamIo::new(ending), options, Drain::new());
+        assert!(server.is_quiet());
+        // The client is there, and need not go first.
+        farewell(&server).await.unwrap();
+        assert!(is_over.load(Relaxed));
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    }
+}

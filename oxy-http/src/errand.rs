@@ -166,7 +166,7 @@ impl Errand {
         self.body.take()
     }
 
-    /// The body for another try, if no connection has been given it.
+    /// The body for another try, if no connection has been given it, or it has been taken back from the one that was.
     pub(crate) fn unsent(&mut self) -> Option<Body> {
         (!self.sent).then(|| self.body.take())
     }

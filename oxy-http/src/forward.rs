@@ -184,7 +184,7 @@ impl<'a> Trip<'a> {
                     (Ok(failure), verdict)
                 }
             };
-            // What has failed before anything was sent has its body still, which then need not be at hand as a whole.
+            // What has failed before it was looked at may have its body still, which then need not be at hand as a whole.
             let body = again.or_else(|| failure.as_ref().ok().and_then(|_| errand.unsent()));
             let timed_out =
                 matches!(&failure, Ok(failure) if failure.error.kind() == ErrorKind::Timeout);
@@ -467,6 +467,12 @@ impl<'a> Trip<'a> {
         let answered = self.converse(&mut call, reply).await;
         self.client.alarm().clear();
         let touched = call.touched();
+        if let Err(error) = &answered
+            && error.retryable() == Retry::Safe
+            && let Some(body) = call.take_back()
+        {
+            errand.again_with(body);
+        }
         let (wire, upload) = call.into_parts();
         match answered {
             Ok(answer) => Ok(Arrived {

@@ -27,6 +27,14 @@ pub(crate) trait Outgoing: Send + Sync {
     /// Keeps the body back, or lets it go. The head is written either way.
     fn hold(&mut self, held: bool);
 
+    /// The body as it was before any of it was written, if that is still known. Nothing more is written then.
+    fn take_back(&mut self) -> Option<Body> {
+        None
+    }
+
+    /// The body will not be asked for by [`Outgoing::take_back`].
+    fn settle(&mut self) {}
+
     /// How fast the client has been so far.
     fn pace(&mut self) -> &mut Pace;
 

@@ -103,6 +103,39 @@ fn another_endpoint_is_tried_where_nobody_listens() {
     assert_eq!((totals[1].failures, totals[1].successes), (0, 6));
 }
 
+/// Where nobody listens nothing of a body has been sent, however large it is.
+#[test]
+fn a_body_goes_where_somebody_listens() {
+    let setup = Bench::alone();
+    let origin = Origin::each(|peer| {
+        while let Ok(request) = peer.request() {
+            let said = request.body.len().to_string();
+            let length = said.len();
+            peer.send(format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{said}"
+            ));
+        }
+    });
+    let mut spec = spec([nobody(), origin.address()]);
+    spec.outlier.consecutive_failures = 0;
+    let (bench, _) = bench(setup, spec, |_, _| {});
+    let mut client = bench.client();
+    for size in [1, 300_000, 2, 200_000] {
+        client.send(format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n"
+        ));
+        client.send(vec![b'x'; size]);
+        let response = client.response();
+        assert_eq!(
+            (response.status(), response.text()),
+            (200, &*size.to_string())
+        );
+    }
+    drop(client);
+    let finished = finish(bench, [origin]);
+    assert!(finished.iter().any(|it| it.retries > 0), "{finished:?}");
+}
+
 #[test]
 fn who_cannot_serve_is_passed_over() {
     for (on, status, body) in [

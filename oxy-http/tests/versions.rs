@@ -467,6 +467,43 @@ fn what_an_origin_refused_unread_is_sent_again() {
     running.stop().unwrap();
 }
 
+/// RFC 9113 section 6.8: an origin that takes no more requests on a connection ignores those that it has been sent.
+#[test]
+fn a_body_is_sent_again_where_the_origin_did_not_look_at_it() {
+    for (size, wanted) in [(1, 200), (5000, 200), (16 * 1024, 200), (100_000, 502)] {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let far = Far::new(move |request, mut respond| {
+            let turn = seen.fetch_add(1, SeqCst);
+            tokio::spawn(async move {
+                let (all, _) = read(&mut request.into_body()).await;
+                if turn == 0 {
+                    // Only now, when nothing of it is left at the proxy's side.
+                    respond.send_reset(Reason::REFUSED_STREAM);
+                } else {
+                    let mut send = respond.send_response(Response::new(()), false).unwrap();
+                    write(&mut send, all).await;
+                    send.send_data(Bytes::new(), true).unwrap();
+                }
+            });
+        });
+        let (running, address) = proxy(far.address, Protocol::Http2);
+        let body: Vec<u8> = (0..=250).cycle().take(size).collect();
+        let head = |framing: &str| format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n");
+        let mut client = support::Peer::connect(address);
+        client.send(head(&format!("Content-Length: {size}")));
+        // In pieces, of which each comes alone.
+        for piece in body.chunks(4000) {
+            client.send(piece);
+        }
+        let response = client.response();
+        assert_eq!(response.status(), wanted, "{size}");
+        if wanted == 200 {
+            assert_eq!(response.body, body, "{size}");
+        }
+        running.stop().unwrap();
+    }
+}
+
 #[test]
 fn exchanges_share_connections_up_to_what_the_origin_takes() {
     let (most, open) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));

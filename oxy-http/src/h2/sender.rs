@@ -4,7 +4,7 @@ use std::fmt;
 use std::task::{Context, Poll, ready};
 
 use ::h2::{Reason, SendStream};
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use oxy_core::{Error, ErrorKind, Result, Side};
 
@@ -18,6 +18,10 @@ use crate::semantics::{may_be_trailer, trailer_map};
 /// Payload up to this many bytes is copied, so that a stream that waits for its window does not hold a whole buffer for
 /// a little of it.
 const COPIED: usize = 4 * 1024;
+
+/// How much of a request's body is kept until the origin answers, because an origin that takes no more requests on a
+/// connection (RFC 9113 section 6.8) may have been sent one that it will not look at: most bodies that are no files.
+const KEPT: usize = 16 * 1024;
 
 /// The payload and trailers of a message on their way out, as fast as the peer's windows let them (RFC 9113 section 5.2).
 pub(crate) struct Sender {
@@ -37,6 +41,15 @@ pub(crate) struct Sender {
     waits_for: Side,
     payload: u64,
     pace: Pace,
+    /// What has been staged, as long as it may have to be sent again.
+    kept: Option<Kept>,
+}
+
+/// The start of a body: one piece, which is all there is of most, and the others.
+#[derive(Default)]
+struct Kept {
+    first: Bytes,
+    more: BytesMut,
 }
 
 impl Sender {
@@ -59,6 +72,7 @@ impl Sender {
             waits_for: to,
             payload: 0,
             pace: Pace::default(),
+            kept: (to == Side::Up).then(Kept::default),
         }
     }
 
@@ -118,12 +132,14 @@ impl Sender {
         if let Some(left) = &mut self.left {
             *left = left.checked_sub(length as u64).ok_or_else(wrong_length)?;
         }
-        self.piece = Some(match piece {
+        let piece = match piece {
             Piece::Buffer(buffer) if length <= COPIED => {
                 Piece::Bytes(Bytes::copy_from_slice(buffer.filled()))
             }
             piece => piece,
-        });
+        };
+        self.kept = self.kept.take().and_then(|kept| kept.with(&piece));
+        self.piece = Some(piece);
         Ok(())
     }
 
@@ -132,6 +148,10 @@ impl Sender {
             return Err(wrong_length());
         }
         self.ended = true;
+        if trailers.is_some() {
+            // They would be missing.
+            self.kept = None;
+        }
         let map = match trailers {
             Some(TrailerFields::Raw(raw)) => trailer_map(&raw),
             Some(TrailerFields::Map(map)) => allowed(map),
@@ -226,8 +246,44 @@ impl Outgoing for Sender {
         self.held = held;
     }
 
+    fn take_back(&mut self) -> Option<Body> {
+        let start = self.kept.take()?.whole();
+        self.piece = None;
+        Some(Body::rejoined(start, self.body.take()))
+    }
+
+    fn settle(&mut self) {
+        self.kept = None;
+    }
+
     fn pace(&mut self) -> &mut Pace {
         &mut self.pace
+    }
+}
+
+impl Kept {
+    /// None if that is too much.
+    fn with(mut self, piece: &Piece) -> Option<Self> {
+        let bytes = piece.bytes();
+        if self.first.len() + self.more.len() + bytes.len() > KEPT {
+            return None;
+        }
+        if !self.first.is_empty() {
+            self.more.extend_from_slice(bytes);
+        } else if let Piece::Bytes(bytes) = piece {
+            self.first = bytes.clone();
+        } else {
+            self.first = Bytes::copy_from_slice(bytes);
+        }
+        Some(self)
+    }
+
+    fn whole(self) -> Bytes {
+        if self.more.is_empty() {
+            self.first
+        } else {
+            [&self.first[..], &self.more[..]].concat().into()
+        }
     }
 }
 
