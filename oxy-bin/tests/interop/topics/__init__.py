@@ -7,7 +7,7 @@ from report import Absent
 
 ALL = (
     "curl", "nginx", "haproxy", "wrk", "upgrade", "tcp", "udp", "descriptors", "drain",
-    "http2", "tls", "grpc", "websocket", "origins", "browser", "reload", "failover",
+    "http2", "tls", "grpc", "websocket", "origins", "browser", "reload", "failover", "bulk",
 )  # fmt: skip
 
 
