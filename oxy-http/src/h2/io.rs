@@ -1,4 +1,8 @@
-//! What lies between a connection's stream and the `h2` crate: the guard, and a look at who waits for whom.
+//! What lies between a connection's stream and the `h2` crate: the guard, a look at who waits for whom, and what is about to
+//! be written.
+//!
+//! The crate writes once per DATA frame. What all the exchanges of a connection say in one turn of the event loop goes out
+//! in one write instead: it is staged, and whoever polls the crate's connection calls [`Watch::poll_flush`] after it.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,16 +13,18 @@ use std::time::Instant;
 
 use ::h2::Reason;
 use bytes::Bytes;
-use oxy_core::buffer::Buffer;
+use oxy_core::buffer::{self, Buffer};
 use oxy_core::{Link, StreamIo};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frame::GOAWAY;
 use super::guard::{Guard, Verdict};
 
+/// How many parts are written at once: the crate has a frame's head, its payload, and seldom a third.
+const PARTS: usize = 7;
+
 /// A stream as the `h2` crate reads and writes it.
 pub(crate) struct Io {
-    link: Arc<Link>,
     prefix: Bytes,
     watch: Arc<Watch>,
 }
@@ -26,7 +32,10 @@ pub(crate) struct Io {
 /// What is known of a connection besides its frames.
 #[derive(Debug)]
 pub(crate) struct Watch {
+    link: Arc<Link>,
     guard: Mutex<Guard>,
+    /// What goes out at the end of the turn.
+    staged: Mutex<Buffer>,
     /// Whether the last write found no room: the peer does not read.
     stalled: AtomicBool,
     /// Whether a byte has come since this was asked last.
@@ -37,26 +46,109 @@ impl Io {
     pub(crate) fn new(stream: StreamIo, guard: Guard) -> (Self, Arc<Watch>) {
         let (link, prefix) = stream.into_parts();
         let watch = Arc::new(Watch {
+            link,
             guard: Mutex::new(guard),
+            staged: Mutex::new(Buffer::vacant()),
             stalled: AtomicBool::new(false),
             stirred: AtomicBool::new(false),
         });
         let io = Self {
-            link,
             prefix,
             watch: watch.clone(),
         };
         (io, watch)
     }
-
-    pub(crate) fn link(&self) -> &Arc<Link> {
-        &self.link
-    }
 }
 
 impl Watch {
+    /// The connection itself.
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
     fn guard(&self) -> MutexGuard<'_, Guard> {
         self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn staged(&self) -> MutexGuard<'_, Buffer> {
+        self.staged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what is staged: to be called whenever the crate's connection has nothing left to do but wait. Cancel safe.
+    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut staged = self.staged();
+        while !staged.is_empty() {
+            let done = self.link.poll_write(cx, staged.filled());
+            let n = ready!(self.noticed(done))?;
+            staged.consume(n);
+        }
+        // Nothing is held while waiting.
+        *staged = Buffer::vacant();
+        self.link.poll_flush(cx)
+    }
+
+    /// Stages `parts`, or writes them behind what is staged if that has no room for all of them.
+    fn poll_write(&self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let mut staged = self.staged();
+        let length = parts.iter().map(|part| part.len()).sum::<usize>();
+        let taken = if staged.len() + length > buffer::SIZE {
+            ready!(self.poll_write_behind(cx, &mut staged, parts))?
+        } else {
+            if staged.is_empty() {
+                *staged = Buffer::new();
+            }
+            parts.iter().for_each(|part| staged.put(part));
+            length
+        };
+        drop(staged);
+        self.took(parts, taken);
+        Poll::Ready(Ok(taken))
+    }
+
+    /// Writes what is staged and some of `parts` behind it, and tells how much of those.
+    fn poll_write_behind(
+        &self,
+        cx: &mut Context<'_>,
+        staged: &mut Buffer,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let mut all = [IoSlice::new(&[]); PARTS + 1];
+            all[0] = IoSlice::new(staged.filled());
+            let mut count = 1;
+            for (slot, part) in all[1..].iter_mut().zip(parts) {
+                *slot = IoSlice::new(part);
+                count += 1;
+            }
+            let done = self.link.poll_write_vectored(cx, &all[..count]);
+            let n = ready!(self.noticed(done))?;
+            let own = n.min(staged.len());
+            staged.consume(own);
+            if n > own {
+                return Poll::Ready(Ok(n - own));
+            }
+        }
+    }
+
+    /// Notes whether a write has found room; one that takes nothing is an error.
+    fn noticed(&self, done: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if self.stalled.load(Relaxed) != done.is_pending() {
+            self.stalled.store(done.is_pending(), Relaxed);
+        }
+        match ready!(done)? {
+            0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            n => Poll::Ready(Ok(n)),
+        }
+    }
+
+    /// The first `n` bytes of `parts` are on their way.
+    fn took(&self, parts: &[IoSlice<'_>], mut n: usize) {
+        let mut guard = self.guard();
+        for part in parts {
+            let own = n.min(part.len());
+            guard.sent(&part[..own], Instant::now);
+            n -= own;
+        }
     }
 
     /// What the peer is to be let go for, if it is.
@@ -70,7 +162,7 @@ impl Watch {
     }
 
     /// A GOAWAY frame (RFC 9113 section 6.8) to end a connection with on which the peer opens no streams; nothing where a
-    /// frame has gone out in part.
+    /// frame has been handed over in part. It goes out behind what is staged.
     pub(crate) fn last_word(&self, reason: Reason) -> Vec<u8> {
         if !self.guard().is_between_frames() {
             return Vec::new();
@@ -105,21 +197,6 @@ impl Watch {
             Poll::Ready(Ok(()))
         }
     }
-
-    /// So many of these bytes have been written.
-    fn wrote<'a>(&self, done: &Poll<io::Result<usize>>, parts: impl IntoIterator<Item = &'a [u8]>) {
-        if self.stalled.load(Relaxed) != done.is_pending() {
-            self.stalled.store(done.is_pending(), Relaxed);
-        }
-        if let Poll::Ready(Ok(mut left)) = *done {
-            let mut guard = self.guard();
-            for part in parts {
-                let n = left.min(part.len());
-                guard.sent(&part[..n], Instant::now);
-                left -= n;
-            }
-        }
-    }
 }
 
 impl AsyncRead for Io {
@@ -134,11 +211,11 @@ impl AsyncRead for Io {
             return Poll::Pending;
         }
         if this.prefix.is_empty() {
-            ready!(this.link.poll_readable(cx))?;
+            ready!(this.watch.link.poll_readable(cx))?;
             // What `out` has is not initialised; making it so costs more than copying the little that usually comes.
             let mut buffer = Buffer::new();
             let room = out.remaining().min(buffer.spare().len());
-            let n = ready!(this.link.poll_read(cx, &mut buffer.spare()[..room]))?;
+            let n = ready!(this.watch.link.poll_read(cx, &mut buffer.spare()[..room]))?;
             buffer.advance(n);
             this.watch.came(buffer.filled(), out)
         } else {
@@ -154,9 +231,7 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let done = self.link.poll_write(cx, bytes);
-        self.watch.wrote(&done, [bytes]);
-        done
+        self.watch.poll_write(cx, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -164,20 +239,199 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let done = self.link.poll_write_vectored(cx, parts);
-        self.watch.wrote(&done, parts.iter().map(|part| &**part));
-        done
+        self.watch.poll_write(cx, parts)
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.link.poll_flush(cx)
+    /// Nothing, as the crate asks for it after each frame: see [`Watch::poll_flush`].
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.link.poll_shutdown(cx)
+        ready!(self.watch.poll_flush(cx))?;
+        self.watch.link.poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Waker;
+
+    use oxy_core::ByteIo;
+
+    use super::*;
+    use crate::options::HttpOptions;
+
+    /// Takes `room` bytes, and notes each write.
+    #[derive(Clone, Default)]
+    struct Narrow(Arc<Mutex<Taken>>);
+
+    #[derive(Default)]
+    struct Taken {
+        room: usize,
+        writes: Vec<Vec<u8>>,
+        waker: Option<Waker>,
+    }
+
+    impl Narrow {
+        fn taken(&self) -> MutexGuard<'_, Taken> {
+            self.0.lock().unwrap()
+        }
+
+        fn widen(&self, room: usize) {
+            let mut taken = self.taken();
+            taken.room += room;
+            taken.waker.take().unwrap().wake();
+        }
+
+        fn bytes(&self) -> Vec<u8> {
+            self.taken().writes.concat()
+        }
+    }
+
+    impl ByteIo for Narrow {}
+
+    impl AsyncRead for Narrow {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+        }
+
+        fn poll_write_vectored(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            parts: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let mut taken = self.taken();
+            let whole = parts.iter().flat_map(|part| part.iter().copied());
+            let write: Vec<u8> = whole.take(taken.room).collect();
+            if write.is_empty() {
+                taken.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            let n = write.len();
+            taken.room -= n;
+            taken.writes.push(write);
+            Poll::Ready(Ok(n))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn io(room: usize) -> (Narrow, Io, Arc<Watch>) {
+        let narrow = Narrow::default();
+        narrow.taken().room = room;
+        let guard = Guard::of_client(&HttpOptions::default(), Instant::now());
+        let (io, watch) = Io::new(StreamIo::new(narrow.clone()), guard);
+        (narrow, io, watch)
+    }
+
+    /// A frame of no known type, which the guard has nothing to say of.
+    fn frame(payload: usize) -> Vec<u8> {
+        let length = u32::try_from(payload).unwrap().to_be_bytes();
+        let mut frame = vec![length[1], length[2], length[3], 0xbe, 0, 0, 0, 0, 0];
+        frame.extend((0..payload).map(|at| at as u8));
+        frame
+    }
+
+    async fn write(io: &mut Io, bytes: &[u8]) -> usize {
+        let (head, payload) = bytes.split_at(bytes.len().min(9));
+        let parts = [IoSlice::new(head), IoSlice::new(payload)];
+        poll_fn(|cx| Pin::new(&mut *io).poll_write_vectored(cx, &parts))
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_said_in_one_turn_is_written_at_once() {
+        let (narrow, mut io, watch) = io(usize::MAX);
+        let frame = frame(1024);
+        for _ in 0..10 {
+            assert_eq!(write(&mut io, &frame).await, frame.len());
+            poll_fn(|cx| Pin::new(&mut io).poll_flush(cx))
+                .await
+                .unwrap();
+        }
+        assert!(narrow.taken().writes.is_empty());
+        poll_fn(|cx| watch.poll_flush(cx)).await.unwrap();
+        assert_eq!(narrow.taken().writes, [frame.repeat(10)]);
+        poll_fn(|cx| watch.poll_flush(cx)).await.unwrap();
+        assert_eq!(narrow.taken().writes.len(), 1, "once");
+    }
+
+    #[tokio::test]
+    async fn what_has_no_room_goes_out_behind_what_is_staged() {
+        let (narrow, mut io, watch) = io(usize::MAX);
+        let (small, large) = (frame(100), frame(buffer::SIZE));
+        write(&mut io, &small).await;
+        assert_eq!(write(&mut io, &large).await, large.len());
+        assert_eq!(narrow.taken().writes, [[&small[..], &large].concat()]);
+        assert!(!watch.is_stalled());
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_does_not_read_stops_what_is_written() {
+        for room in [0, 1, 50, 109, 110, 5000] {
+            let (narrow, mut io, watch) = io(room);
+            let (small, large) = (frame(100), frame(buffer::SIZE));
+            write(&mut io, &small).await;
+            // As the crate does, until there is no room.
+            let mut taken = 0;
+            let mut turn = poll_fn(|cx| {
+                while taken < large.len() {
+                    let parts = [IoSlice::new(&large[taken..])];
+                    match Pin::new(&mut io).poll_write_vectored(cx, &parts) {
+                        Poll::Ready(n) => taken += n.unwrap(),
+                        Poll::Pending => return Poll::Ready(()),
+                    }
+                }
+                watch.poll_flush(cx).map(|_| ())
+            });
+            let mut cx = Context::from_waker(Waker::noop());
+            let _ = Pin::new(&mut turn).poll(&mut cx);
+            assert_eq!(narrow.bytes().len(), room, "{room}");
+            assert!(watch.is_stalled(), "{room}");
+            narrow.widen(usize::MAX / 2);
+            while taken < large.len() {
+                taken += write(&mut io, &large[taken..]).await;
+            }
+            poll_fn(|cx| watch.poll_flush(cx)).await.unwrap();
+            assert!(!watch.is_stalled(), "{room}");
+            assert!(narrow.bytes() == [&small[..], &large].concat(), "{room}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_comes_behind_what_is_staged() {
+        let (narrow, mut io, _) = io(usize::MAX);
+        write(&mut io, &frame(1)).await;
+        poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx))
+            .await
+            .unwrap();
+        assert_eq!(narrow.bytes(), frame(1));
     }
 }

@@ -92,7 +92,7 @@ impl Server {
     pub(crate) fn new(stream: StreamIo, options: Arc<HttpOptions>, drain: Drain) -> Self {
         let http2 = &options.http2;
         let (io, watch) = Io::new(stream, Guard::of_client(&options, Instant::now()));
-        let link = io.link().clone();
+        let link = watch.link().clone();
         let state = State::Greeting(Box::new(
             ::h2::server::Builder::new()
                 .initial_window_size(http2.stream_window)
@@ -129,6 +129,8 @@ impl Server {
     /// The next request, while `busy` says whether there are exchanges under way. It is this that reads and writes for all
     /// of them. Cancel safe.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>, busy: bool) -> Poll<Next> {
+        let watch = self.shared.watch.clone();
+        let unwritten = |e| Next::Bad(Error::io(Side::Down, e).context("an HTTP/2 connection"));
         loop {
             match &mut self.state {
                 State::Greeting(handshake) => match std::pin::Pin::new(handshake.as_mut()).poll(cx)
@@ -136,8 +138,11 @@ impl Server {
                     Poll::Ready(Ok(connection)) => {
                         self.state = State::Open(Box::new(connection));
                     }
-                    Poll::Ready(Err(e)) => return Poll::Ready(ended(e, &self.shared.watch)),
+                    Poll::Ready(Err(e)) => return Poll::Ready(ended(e, &watch)),
                     Poll::Pending => {
+                        if let Poll::Ready(Err(e)) = watch.poll_flush(cx) {
+                            return Poll::Ready(unwritten(e));
+                        }
                         ready!(self.alarm.poll_expired(cx));
                         let error = Error::down(ErrorKind::Timeout);
                         return Poll::Ready(Next::Bad(error.context("an HTTP/2 preface")));
@@ -155,14 +160,19 @@ impl Server {
                             }
                         }
                         Poll::Ready(Some(Err(e))) => {
-                            return Poll::Ready(ended(e, &self.shared.watch));
+                            return Poll::Ready(ended(e, &watch));
                         }
                         Poll::Ready(None) => return Poll::Ready(self.end()),
-                        Poll::Pending => match self.poll_waits(cx, busy) {
-                            Poll::Ready(Some(next)) => return Poll::Ready(next),
-                            Poll::Ready(None) => {}
-                            Poll::Pending => return Poll::Pending,
-                        },
+                        Poll::Pending => {
+                            if let Poll::Ready(Err(e)) = watch.poll_flush(cx) {
+                                return Poll::Ready(unwritten(e));
+                            }
+                            match self.poll_waits(cx, busy) {
+                                Poll::Ready(Some(next)) => return Poll::Ready(next),
+                                Poll::Ready(None) => {}
+                                Poll::Pending => return Poll::Pending,
+                            }
+                        }
                     }
                 }
             }

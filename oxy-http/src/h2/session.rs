@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use ::h2::client::SendRequest;
 use ::h2::{Ping, PingPong};
 use oxy_core::clock::Alarm;
-use oxy_core::{Error, ErrorKind, Link, Result, Side, StreamIo, cluster};
+use oxy_core::{Error, ErrorKind, Result, Side, StreamIo, cluster};
 use tokio::sync::Notify;
 
 use super::fault::{fault, judged};
@@ -170,7 +170,6 @@ impl Opening {
     ) -> Result<Ticket> {
         let http2 = &options.http2;
         let (io, watch) = Io::new(stream, Guard::of_server(options, Instant::now()));
-        let link = io.link().clone();
         let handshake = ::h2::client::Builder::new()
             .initial_window_size(http2.stream_window)
             .initial_connection_window_size(window(http2))
@@ -193,7 +192,7 @@ impl Opening {
         });
         tokio::spawn(drive(
             connection,
-            (link, watch),
+            watch,
             Arc::downgrade(&session),
             options.timeouts.clone(),
             place,
@@ -304,7 +303,7 @@ impl Drop for Ticket {
 /// Reads and writes for a connection as long as it is open.
 async fn drive(
     mut connection: ::h2::client::Connection<Io, Piece>,
-    (link, watch): (Arc<Link>, Arc<Watch>),
+    watch: Arc<Watch>,
     session: Weak<Session>,
     timeouts: Timeouts,
     _place: Option<cluster::Connection>,
@@ -317,6 +316,10 @@ async fn drive(
         }
         if let Some(verdict) = watch.verdict() {
             return Poll::Ready(Some(judged(verdict, Side::Up)));
+        }
+        if let Poll::Ready(Err(e)) = watch.poll_flush(cx) {
+            let error = Error::io(Side::Up, e).context("an HTTP/2 connection");
+            return Poll::Ready(Some(error));
         }
         // An origin that does not read is given up, with all that waits for it.
         if watch.is_stalled() != stalled {
@@ -344,10 +347,14 @@ async fn drive(
     if let Some(verdict) = watch.verdict() {
         // The crate's clients have no word for it. What does not go out at once does not go out.
         let word = watch.last_word(verdict.reason());
-        poll_fn(|cx| Poll::Ready(link.poll_write(cx, &word).is_ready())).await;
+        poll_fn(|cx| {
+            let flushed = watch.poll_flush(cx).is_ready();
+            Poll::Ready(flushed && watch.link().poll_write(cx, &word).is_ready())
+        })
+        .await;
     }
     if matches!(error.kind(), ErrorKind::Malformed | ErrorKind::Overloaded) {
-        linger(&link, &alarm, timeouts.linger).await;
+        linger(watch.link(), &alarm, timeouts.linger).await;
     }
 }
 
