@@ -34,9 +34,14 @@ struct Sweeper {
 
 #[derive(Debug, Default)]
 struct Slots {
-    list: Vec<Option<Arc<Slot>>>,
+    chunks: Vec<Arc<Chunk>>,
     free: Vec<usize>,
 }
+
+/// How many slots are made at a time: an exchange over HTTP/2 has an alarm of its own, which is no allocation then.
+const CHUNK: usize = 64;
+
+type Chunk = [Slot; CHUNK];
 
 #[derive(Debug)]
 struct Slot {
@@ -49,7 +54,7 @@ struct Slot {
 /// Needs a tokio runtime with time enabled when it is made.
 #[derive(Debug)]
 pub struct Alarm {
-    slot: Arc<Slot>,
+    chunk: Arc<Chunk>,
     sweeper: Arc<Sweeper>,
     index: usize,
 }
@@ -62,24 +67,16 @@ impl Alarm {
     /// An alarm that is not armed, looked after by this thread's sweeper.
     pub fn new() -> Self {
         let sweeper = Sweeper::current();
-        let slot = Arc::new(Slot {
-            deadline: AtomicU64::new(NEVER),
-            waker: Mutex::new(None),
-        });
-        let mut slots = lock(&sweeper.slots);
-        let index = if let Some(index) = slots.free.pop() {
-            slots.list[index] = Some(slot.clone());
-            index
-        } else {
-            slots.list.push(Some(slot.clone()));
-            slots.list.len() - 1
-        };
-        drop(slots);
+        let (chunk, index) = lock(&sweeper.slots).take();
         Self {
-            slot,
+            chunk,
             sweeper,
             index,
         }
+    }
+
+    fn slot(&self) -> &Slot {
+        &self.chunk[self.index % CHUNK]
     }
 
     /// Goes off `after` from now, or up to two ticks later. Replaces any earlier deadline.
@@ -87,17 +84,17 @@ impl Alarm {
         let ticks = after.as_secs().saturating_mul(TICKS_PER_SECOND)
             + u64::from(after.subsec_nanos().div_ceil(TICK.subsec_nanos()));
         let deadline = self.sweeper.now.load(Relaxed).saturating_add(ticks + 1);
-        self.slot.deadline.store(deadline, Relaxed);
+        self.slot().deadline.store(deadline, Relaxed);
     }
 
     /// Never goes off.
     pub fn clear(&self) {
-        self.slot.deadline.store(NEVER, Relaxed);
+        self.slot().deadline.store(NEVER, Relaxed);
     }
 
     /// Whether the deadline has passed.
     pub fn expired(&self) -> bool {
-        self.slot.deadline.load(Relaxed) <= self.sweeper.now.load(Relaxed)
+        self.slot().deadline.load(Relaxed) <= self.sweeper.now.load(Relaxed)
     }
 
     /// Ready once the deadline has passed; until then the task is woken when it does, or when [`wake_all`] is called on
@@ -106,7 +103,7 @@ impl Alarm {
         if self.expired() {
             return Poll::Ready(());
         }
-        let mut waker = lock(&self.slot.waker);
+        let mut waker = lock(&self.slot().waker);
         match &mut *waker {
             Some(known) if known.will_wake(cx.waker()) => {}
             other => *other = Some(cx.waker().clone()),
@@ -128,9 +125,10 @@ impl Default for Alarm {
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        let mut slots = lock(&self.sweeper.slots);
-        slots.list[self.index] = None;
-        slots.free.push(self.index);
+        self.clear();
+        let waker = lock(&self.slot().waker).take();
+        lock(&self.sweeper.slots).free.push(self.index);
+        drop(waker);
     }
 }
 
@@ -157,6 +155,26 @@ pub fn wake_all() {
     }
 }
 
+impl Slots {
+    fn are_free(&self) -> bool {
+        self.free.len() == self.chunks.len() * CHUNK
+    }
+
+    fn take(&mut self) -> (Arc<Chunk>, usize) {
+        if self.free.is_empty() {
+            let first = self.chunks.len() * CHUNK;
+            self.free.extend((first..first + CHUNK).rev());
+            self.chunks.push(Arc::new(std::array::from_fn(|_| Slot {
+                deadline: AtomicU64::new(NEVER),
+                waker: Mutex::new(None),
+            })));
+        }
+        // There is one: it has just been made.
+        let index = self.free.pop().unwrap_or_default();
+        (self.chunks[index / CHUNK].clone(), index)
+    }
+}
+
 impl Sweeper {
     fn current() -> Arc<Self> {
         let sweeper = CURRENT.with_borrow_mut(|current| current.get_or_insert_default().clone());
@@ -168,17 +186,24 @@ impl Sweeper {
 
     fn wakers(&self, which: impl Fn(&Slot) -> bool) -> Vec<Waker> {
         lock(&self.slots)
-            .list
+            .chunks
             .iter()
-            .flatten()
+            .flat_map(|chunk| chunk.iter())
             .filter(|slot| which(slot))
             .filter_map(|slot| lock(&slot.waker).take())
             .collect()
     }
 
     fn is_idle(&self) -> bool {
-        let slots = lock(&self.slots);
-        slots.free.len() == slots.list.len()
+        lock(&self.slots).are_free()
+    }
+
+    /// Gives back what a busier time has left.
+    fn forget(&self) {
+        let mut slots = lock(&self.slots);
+        if slots.are_free() {
+            *slots = Slots::default();
+        }
     }
 }
 
@@ -206,6 +231,7 @@ async fn sweep(running: Running) {
         }
         idle = if sweeper.is_idle() { idle + 1 } else { 0 };
     }
+    sweeper.forget();
 }
 
 #[cfg(test)]
@@ -244,9 +270,15 @@ mod tests {
             drop(Alarm::new());
         }
         let sweeper = Sweeper::current();
-        assert_eq!(lock(&sweeper.slots).list.len(), 1);
+        assert_eq!(lock(&sweeper.slots).chunks.len(), 1);
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert!(!sweeper.running.load(Relaxed));
+        let many: Vec<_> = (0..3 * CHUNK).map(|_| Alarm::new()).collect();
+        let mut indices: Vec<_> = many.iter().map(|alarm| alarm.index).collect();
+        indices.sort_unstable();
+        indices.dedup();
+        assert_eq!(indices.len(), many.len(), "each has a slot of its own");
+        drop(many);
         let alarm = Alarm::new();
         alarm.set(TICK);
         poll_fn(|cx| alarm.poll_expired(cx)).await;

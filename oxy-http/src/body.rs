@@ -30,7 +30,8 @@ enum Kind {
     #[default]
     Empty,
     Full(Bytes),
-    Incoming(Incoming),
+    // Boxed, as bodies are handed on a dozen times on their way.
+    Incoming(Box<Incoming>),
     Stream(Box<h2::incoming::Incoming>),
     // The lock is never taken: it makes what is inside shareable without asking it of users.
     Wrapped(Mutex<Pin<Box<dyn http_body::Body<Data = Bytes, Error = Error> + Send>>>),
@@ -112,7 +113,7 @@ impl Body {
 
     pub(crate) fn incoming(incoming: Incoming) -> Self {
         Self {
-            kind: Kind::Incoming(incoming),
+            kind: Kind::Incoming(Box::new(incoming)),
         }
     }
 

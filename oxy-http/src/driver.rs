@@ -10,8 +10,6 @@ use oxy_core::{
     BoxFuture, Carrier, Engine, Error, ErrorKind, Facts, Far, Flow, FlowHooks, Layer, Open, Result,
     Side, StreamIo, Terminal, TlsFacts,
 };
-use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use crate::asked::Asked;
 use crate::attended::Attended;
@@ -20,11 +18,13 @@ use crate::dispatch::{Decision, Dispatch};
 use crate::forward::{self, Called};
 use crate::h1::server::{Conn, Next, Server};
 use crate::h2;
+use crate::h2::exchanges::Exchanges;
 use crate::hooks::{At, HttpHooks, Route};
 use crate::linger::linger;
 use crate::message::{Req, Res};
 use crate::reply::{Exchange, Opening, Reply};
 use crate::respond;
+use crate::until::Until;
 
 /// HTTP as the engine knows it.
 pub(crate) struct Driver<H> {
@@ -110,9 +110,9 @@ fn multiplexed<A: FlowHooks, H: HttpHooks<A::Conn>>(
 ) -> impl Future<Output = Result<()>> + Send {
     async move {
         // Dropped with the connection, it ends them all.
-        let mut exchanges = JoinSet::new();
+        let mut exchanges = Exchanges::default();
         let end = loop {
-            match poll_fn(|cx| poll_next(&mut server, &mut exchanges, cx)).await {
+            match poll_fn(|cx| poll_next(&mut server, &exchanges, cx)).await {
                 h2::server::Next::Exchange(exchange) => {
                     let (driver, engine, open) = (driver.clone(), engine.clone(), open.clone());
                     exchanges.spawn(async move {
@@ -135,19 +135,19 @@ fn multiplexed<A: FlowHooks, H: HttpHooks<A::Conn>>(
 
 fn poll_next(
     server: &mut h2::server::Server,
-    exchanges: &mut JoinSet<()>,
+    exchanges: &Exchanges,
     cx: &mut Context<'_>,
 ) -> Poll<h2::server::Next> {
-    while let Poll::Ready(Some(_)) = exchanges.poll_join_next(cx) {}
-    server.poll_next(cx, !exchanges.is_empty())
+    let busy = exchanges.poll_over(cx).is_pending();
+    server.poll_next(cx, busy)
 }
 
 /// Closes a connection once its exchanges have noticed that it is over.
-fn parting(server: h2::server::Server, mut exchanges: JoinSet<()>) -> BoxFuture<'static, ()> {
+fn parting(server: h2::server::Server, exchanges: Exchanges) -> BoxFuture<'static, ()> {
     let (link, alarm, options) = server.into_parts();
     Box::pin(async move {
         linger(&link, &alarm, options.timeouts.linger).await;
-        while exchanges.join_next().await.is_some() {}
+        poll_fn(|cx| exchanges.poll_over(cx)).await;
     })
 }
 
@@ -222,7 +222,8 @@ impl Tunnel {
 /// What an exchange has to say to the client.
 enum Outcome {
     Response(Res),
-    Tunnel(Layer, Opening, Far),
+    /// Boxed, as few exchanges come to this and all would carry the room for it.
+    Tunnel(Box<(Layer, Opening, Far)>),
 }
 
 impl<H> Driver<H> {
@@ -274,12 +275,16 @@ impl<H> Driver<H> {
         let result = match outcome {
             Ok(Outcome::Response(res)) => {
                 let sending = send(reply, res, &mut books);
-                until(deadline, sending).await.map(|()| None)
+                Until::new(deadline, sending).await.map(|()| None)
             }
-            Ok(Outcome::Tunnel(layer, opening, far)) => {
+            Ok(Outcome::Tunnel(tunnel)) => {
+                let (layer, opening, far) = *tunnel;
                 books.answered(if layer == Layer::Connect { 200 } else { 101 });
-                let near = reply.tunnel(opening).await;
-                near.map(|near| Some(Tunnel { layer, near, far }))
+                let opened = Box::pin(async move {
+                    let near = reply.tunnel(opening).await?;
+                    Ok(Some(Tunnel { layer, near, far }))
+                });
+                opened.await
             }
             Err(error) => {
                 books.failed(&error);
@@ -341,11 +346,12 @@ impl<H> Driver<H> {
         if books.asked.is_connect() {
             let open = engine.offramp().open(target, at.info);
             let far = Attended::by(&client, open).await?;
-            return Ok(Outcome::Tunnel(Layer::Connect, Opening::Connect, far));
+            let tunnel = (Layer::Connect, Opening::Connect, far);
+            return Ok(Outcome::Tunnel(Box::new(tunnel)));
         }
         books.deadline = going.deadline(books.asked.patience());
         let call = forward::call(req, &going, at.info, reply, &mut books.course);
-        let called = until(books.deadline, call).await?;
+        let called = Until::new(books.deadline, call).await?;
         Ok(match called {
             Called::Response(mut res) => {
                 going.finish(&mut res, books.course.pick.as_ref(), at.info);
@@ -358,20 +364,10 @@ impl<H> Driver<H> {
                     peer: None,
                     facts: Facts::default(),
                 };
-                Outcome::Tunnel(Layer::Upgrade, Opening::Switched(head, protocol), far)
+                let opening = Opening::Switched(head, protocol);
+                Outcome::Tunnel(Box::new((Layer::Upgrade, opening, far)))
             }
         })
-    }
-}
-
-/// Does `work`, unless it takes longer than the exchange may.
-async fn until<T>(deadline: Option<Instant>, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let Some(deadline) = deadline else {
-        return work.await;
-    };
-    match tokio::time::timeout_at(deadline, work).await {
-        Ok(done) => done,
-        Err(_) => Err(Error::up(ErrorKind::Timeout).context("the time for the whole exchange")),
     }
 }
 

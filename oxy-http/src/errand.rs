@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
-use http::{Method, Response, request};
+use http::{Method, Response};
 use oxy_core::{Error, ErrorKind, FlowInfo, Result, TlsFacts};
 
 use crate::body::Body;
@@ -75,16 +75,16 @@ impl Errand {
                 };
                 (raw.index.framing, upgrade, raw.index.method.of(bytes))
             }
-            Head::Built(parts) => {
+            Head::Built(request) => {
                 let framing = match body.length() {
-                    Some(0) if !expects_length(parts) => Framing::None,
+                    Some(0) if !expects_length(request) => Framing::None,
                     Some(length) => Framing::Length(length),
                     None => Framing::Chunked,
                 };
-                let upgrade = upgrade_offer(&semantics::Mapped::new(&parts.headers))
-                    .filter(|_| framing.is_empty() && names_upgrade(parts))
+                let upgrade = upgrade_offer(&semantics::Mapped::new(request.headers()))
+                    .filter(|_| framing.is_empty() && names_upgrade(request))
                     .map(<[u8]>::to_vec);
-                (framing, upgrade, parts.method.as_str().as_bytes())
+                (framing, upgrade, request.method().as_str().as_bytes())
             }
         };
         let (idempotent, method) = (is_idempotent(method), MethodKind::of(method));
@@ -106,8 +106,8 @@ impl Errand {
                 let head = RequestHead::indexed(&raw.index, raw.buffer.filled());
                 answered_here(&head, policy)
             }
-            Form::Whole(Head::Built(parts)) => {
-                answered_here(&RequestHead::of_parts(parts, self.framing), policy)
+            Form::Whole(Head::Built(request)) => {
+                answered_here(&RequestHead::of_request(request, self.framing), policy)
             }
             _ => Ok(None),
         }
@@ -132,10 +132,10 @@ impl Errand {
                     incoming.give(raw.buffer);
                 }
             }
-            Form::Whole(Head::Built(parts)) => {
-                let head = RequestHead::of_parts(&parts, self.framing);
+            Form::Whole(Head::Built(request)) => {
+                let head = RequestHead::of_request(&request, self.framing);
                 let _ = semantics::forward_request(&head, &self.hop(between), policy, &mut out);
-                self.head = Form::Whole(Head::Built(parts));
+                self.head = Form::Whole(Head::Built(request));
             }
             Form::Written(written) => out = written,
             Form::Gone => {}
@@ -146,11 +146,12 @@ impl Errand {
     /// The same errand again, to be run beside this one: only for what can be replayed.
     pub(crate) fn twin(&mut self) -> Result<Self> {
         self.build()?;
-        let (Form::Whole(Head::Built(parts)), Some(body)) = (&self.head, self.body.replay()) else {
+        let (Form::Whole(Head::Built(request)), Some(body)) = (&self.head, self.body.replay())
+        else {
             return Err(Error::local(ErrorKind::Internal).context("a request that goes but once"));
         };
         Ok(Self {
-            head: Form::Whole(Head::Built(parts.clone())),
+            head: Form::Whole(Head::Built(Box::new(same_head(request)))),
             body,
             sent: false,
             framing: self.framing,
@@ -189,13 +190,13 @@ impl Errand {
     /// An error if it has been written for an HTTP/1 origin before, and can be sent to such only.
     pub(crate) fn request(&mut self, between: Between<'_>) -> Result<http::Request<()>> {
         self.build()?;
-        let Form::Whole(Head::Built(parts)) = &self.head else {
+        let Form::Whole(Head::Built(request)) = &self.head else {
             return Err(Error::local(ErrorKind::Unsupported)
                 .context("another try would be in another version of HTTP"));
         };
-        let head = RequestHead::of_parts(parts, self.framing);
+        let head = RequestHead::of_request(request, self.framing);
         let hop = self.hop(between);
-        let mut headers = HeaderMap::with_capacity(parts.headers.len() + 6);
+        let mut headers = HeaderMap::with_capacity(request.headers().len() + 6);
         let policy = &between.options.forward;
         let _ = semantics::request_fields(
             &head,
@@ -204,31 +205,30 @@ impl Errand {
             Wire::Multiplexed,
             &mut MapSink::new(&mut headers),
         );
-        let mut request = http::Request::new(());
-        *request.version_mut() = http::Version::HTTP_2;
-        *request.method_mut() = parts.method.clone();
+        let mut sent = http::Request::new(());
+        *sent.version_mut() = http::Version::HTTP_2;
+        *sent.method_mut() = request.method().clone();
         if let Some(protocol) = &self.upgrade {
             // RFC 8441 section 4; what the key proves is proved by the protocol's name.
-            *request.method_mut() = Method::CONNECT;
+            *sent.method_mut() = Method::CONNECT;
             let name = String::from_utf8_lossy(protocol);
-            request
-                .extensions_mut()
+            sent.extensions_mut()
                 .insert(::h2::ext::Protocol::from(&*name));
             headers.remove(header::SEC_WEBSOCKET_KEY);
         }
         let authority = semantics::request::host(&head, &hop, policy);
         let mut target = Vec::new();
         semantics::request::target(&head, &hop, policy, &mut target);
-        *request.uri_mut() = uri(between.endpoint.is_secure(), authority, target)?;
-        *request.headers_mut() = headers;
-        Ok(request)
+        *sent.uri_mut() = uri(between.endpoint.is_secure(), authority, target)?;
+        *sent.headers_mut() = headers;
+        Ok(sent)
     }
 
     /// What the client proves a WebSocket handshake with, if it makes one.
     pub(crate) fn websocket_key(&self) -> Option<HeaderValue> {
         match &self.head {
-            Form::Whole(Head::Built(parts)) => {
-                parts.headers.get(header::SEC_WEBSOCKET_KEY).cloned()
+            Form::Whole(Head::Built(request)) => {
+                request.headers().get(header::SEC_WEBSOCKET_KEY).cloned()
             }
             _ => None,
         }
@@ -248,7 +248,8 @@ impl Errand {
             {
                 incoming.give(raw.buffer);
             }
-            self.head = Form::Whole(Head::Built(Box::new(parts)));
+            let request = http::Request::from_parts(parts, Body::empty());
+            self.head = Form::Whole(Head::Built(Box::new(request)));
         }
         Ok(())
     }
@@ -302,14 +303,28 @@ fn is_idempotent(method: &[u8]) -> bool {
     )
 }
 
-/// Whether an empty body is worth a Content-Length: 0 (RFC 9110 section 8.6).
-fn expects_length(parts: &request::Parts) -> bool {
-    matches!(parts.method, Method::POST | Method::PUT | Method::PATCH)
+/// A request with the same head.
+fn same_head(request: &http::Request<Body>) -> http::Request<Body> {
+    let mut same = http::Request::new(Body::empty());
+    *same.method_mut() = request.method().clone();
+    *same.uri_mut() = request.uri().clone();
+    *same.version_mut() = request.version();
+    *same.headers_mut() = request.headers().clone();
+    *same.extensions_mut() = request.extensions().clone();
+    same
 }
 
-fn names_upgrade(parts: &request::Parts) -> bool {
-    parts
-        .headers
+/// Whether an empty body is worth a Content-Length: 0 (RFC 9110 section 8.6).
+fn expects_length(request: &http::Request<Body>) -> bool {
+    matches!(
+        *request.method(),
+        Method::POST | Method::PUT | Method::PATCH
+    )
+}
+
+fn names_upgrade(request: &http::Request<Body>) -> bool {
+    request
+        .headers()
         .get_all(header::CONNECTION)
         .iter()
         .any(|value| {

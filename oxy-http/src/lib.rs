@@ -74,6 +74,7 @@ pub mod semantics;
 mod sticky;
 #[cfg(feature = "tower")]
 pub mod tower;
+mod until;
 mod upstream;
 mod waits;
 mod websocket;

@@ -42,7 +42,8 @@ pub(crate) struct Raw<I: Spare> {
 /// A head, in whichever form it was left.
 pub(crate) enum Head<M: Message> {
     Raw(Raw<M::Index>),
-    Built(Box<M::Parts>),
+    /// Without its body.
+    Built(Box<M>),
 }
 
 mod sealed {
@@ -60,11 +61,7 @@ pub trait Message: sealed::Sealed + Sized {
     #[doc(hidden)]
     type Index: Spare;
     #[doc(hidden)]
-    type Parts;
-    #[doc(hidden)]
     fn build(index: &Self::Index, head: &Bytes, body: Body) -> Self;
-    #[doc(hidden)]
-    fn split(self) -> (Self::Parts, Body);
     #[doc(hidden)]
     fn head_len(index: &Self::Index) -> usize;
     #[doc(hidden)]
@@ -73,7 +70,6 @@ pub trait Message: sealed::Sealed + Sized {
 
 impl Message for Request<Body> {
     type Index = Box<RequestIndex>;
-    type Parts = http::request::Parts;
 
     fn build(index: &Box<RequestIndex>, head: &Bytes, body: Body) -> Self {
         match index.parts(head) {
@@ -81,10 +77,6 @@ impl Message for Request<Body> {
             // The parser lets nothing pass that cannot be built; were it to, the application sees an empty request.
             Err(_) => Self::new(body),
         }
-    }
-
-    fn split(self) -> (Self::Parts, Body) {
-        self.into_parts()
     }
 
     fn head_len(index: &Box<RequestIndex>) -> usize {
@@ -98,17 +90,12 @@ impl Message for Request<Body> {
 
 impl Message for Response<Body> {
     type Index = Box<ResponseIndex>;
-    type Parts = http::response::Parts;
 
     fn build(index: &Box<ResponseIndex>, head: &Bytes, body: Body) -> Self {
         match index.parts(head) {
             Ok(parts) => Self::from_parts(parts, body),
             Err(_) => Self::new(body),
         }
-    }
-
-    fn split(self) -> (Self::Parts, Body) {
-        self.into_parts()
     }
 
     fn head_len(index: &Box<ResponseIndex>) -> usize {
@@ -146,22 +133,22 @@ impl<M: Message> Lazy<M> {
         } = *self.0;
         let body = body.into_inner().unwrap_or_else(PoisonError::into_inner);
         match (built.into_inner(), raw) {
-            (Some(built), raw) => {
-                let (parts, body) = built.split();
+            (Some(mut built), raw) => {
+                let body = built.body().take();
                 match raw.filter(|_| !changed) {
                     Some(mut raw) => {
                         // What lies behind the head was given to the body when it was built.
                         raw.buffer.truncate(M::head_len(&raw.index));
                         (Head::Raw(raw), body)
                     }
-                    None => (Head::Built(Box::new(parts)), body),
+                    None => (Head::Built(built), body),
                 }
             }
             (None, Some(raw)) => (Head::Raw(raw), body),
             // Not reached: a message is made raw or built.
             (None, None) => {
                 let empty = M::build(&M::Index::default(), &Bytes::new(), Body::empty());
-                (Head::Built(Box::new(empty.split().0)), body)
+                (Head::Built(Box::new(empty)), body)
             }
         }
     }

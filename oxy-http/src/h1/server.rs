@@ -469,8 +469,8 @@ impl Reply {
                     }
                     framed
                 }
-                Head::Built(parts) => {
-                    let head = ResponseHead::of_body(&parts, &body);
+                Head::Built(response) => {
+                    let head = ResponseHead::of_body(&response, &body);
                     semantics::forward_response(&head, &hop, policy, &mut out)
                 }
             }
@@ -520,8 +520,8 @@ impl Reply {
                 let head = ResponseHead::indexed(&raw.index, raw.buffer.filled());
                 semantics::forward_response(&head, hop, policy, &mut out);
             }
-            Head::Built(parts) => {
-                let head = ResponseHead::of_body(&parts, &Body::empty());
+            Head::Built(response) => {
+                let head = ResponseHead::of_body(&response, &Body::empty());
                 semantics::forward_response(&head, hop, policy, &mut out);
             }
         }

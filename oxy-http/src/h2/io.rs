@@ -97,7 +97,9 @@ impl Watch {
             if staged.is_empty() {
                 *staged = Buffer::new();
             }
-            parts.iter().for_each(|part| staged.put(part));
+            for part in parts {
+                staged.put(part);
+            }
             length
         };
         drop(staged);

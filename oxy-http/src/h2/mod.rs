@@ -4,6 +4,8 @@
 //! do to the connection itself, rather than to an exchange, is watched by [`guard`].
 
 pub(crate) mod client;
+pub(crate) mod dialled;
+pub(crate) mod exchanges;
 pub(crate) mod fault;
 mod frame;
 pub(crate) mod guard;

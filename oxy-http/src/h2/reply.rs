@@ -118,9 +118,11 @@ impl Reply {
         let (head, mut body) = res.into_parts();
         let (status, framed) = match head {
             Head::Raw(mut raw) => {
-                let head = ResponseHead::indexed(&raw.index, raw.buffer.filled());
+                let bytes = raw.buffer.filled();
+                let head = ResponseHead::indexed(&raw.index, bytes);
                 *response.headers_mut() = HeaderMap::with_capacity(raw.index.fields.len() + 2);
-                let mut sink = MapSink::new(response.headers_mut());
+                let bytes = bytes.get(..raw.index.head_len).unwrap_or_default();
+                let mut sink = MapSink::of_head(response.headers_mut(), bytes);
                 let framed =
                     semantics::response_fields(&head, &hop, policy, Wire::Multiplexed, &mut sink);
                 let status = raw.index.status;
@@ -132,13 +134,13 @@ impl Reply {
                 }
                 (status, framed)
             }
-            Head::Built(parts) => {
-                let head = ResponseHead::of_body(&parts, &body);
-                *response.headers_mut() = HeaderMap::with_capacity(parts.headers.len() + 2);
+            Head::Built(built) => {
+                let head = ResponseHead::of_body(&built, &body);
+                *response.headers_mut() = HeaderMap::with_capacity(built.headers().len() + 2);
                 let mut sink = MapSink::new(response.headers_mut());
                 let framed =
                     semantics::response_fields(&head, &hop, policy, Wire::Multiplexed, &mut sink);
-                (parts.status.as_u16(), framed)
+                (built.status().as_u16(), framed)
             }
         };
         *response.status_mut() =

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
@@ -14,9 +13,8 @@ use oxy_core::clock::Alarm;
 use oxy_core::{Error, ErrorKind, Result, Side, StreamIo, cluster};
 use tokio::sync::Notify;
 
-use super::fault::{fault, judged};
-use super::guard::Guard;
-use super::io::{Io, Watch};
+use super::dialled::Dialled;
+use super::fault::fault;
 use crate::body::Piece;
 use crate::linger::linger;
 use crate::options::{Http2Options, HttpOptions, Timeouts};
@@ -169,17 +167,15 @@ impl Opening {
         options: &HttpOptions,
     ) -> Result<Ticket> {
         let http2 = &options.http2;
-        let (io, watch) = Io::new(stream, Guard::of_server(options, Instant::now()));
-        let handshake = ::h2::client::Builder::new()
+        let mut builder = ::h2::client::Builder::new();
+        builder
             .initial_window_size(http2.stream_window)
             .initial_connection_window_size(window(http2))
             .max_send_buffer_size(http2.send_buffer)
             .max_header_list_size(u32::try_from(options.head.max_head).unwrap_or(u32::MAX))
-            .enable_push(false)
-            .handshake(io)
-            .await;
-        let (send, mut connection) = handshake.map_err(|e| fault(e, Side::Up))?;
-        let pings = tokio::sync::Mutex::new(connection.ping_pong());
+            .enable_push(false);
+        let (send, mut connection) = Dialled::greet(stream, options, &builder).await?;
+        let pings = tokio::sync::Mutex::new(connection.pings());
         let session = Arc::new(Session {
             send: Mutex::new(send),
             streams: AtomicUsize::new(0),
@@ -192,7 +188,6 @@ impl Opening {
         });
         tokio::spawn(drive(
             connection,
-            watch,
             Arc::downgrade(&session),
             options.timeouts.clone(),
             place,
@@ -302,24 +297,17 @@ impl Drop for Ticket {
 
 /// Reads and writes for a connection as long as it is open.
 async fn drive(
-    mut connection: ::h2::client::Connection<Io, Piece>,
-    watch: Arc<Watch>,
+    mut connection: Dialled<Piece>,
     session: Weak<Session>,
     timeouts: Timeouts,
     _place: Option<cluster::Connection>,
 ) {
     let alarm = Alarm::new();
+    let watch = connection.watch().clone();
     let mut stalled = false;
     let ended = poll_fn(|cx| {
-        if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
-            return Poll::Ready(ended.err().map(|e| fault(e, Side::Up)));
-        }
-        if let Some(verdict) = watch.verdict() {
-            return Poll::Ready(Some(judged(verdict, Side::Up)));
-        }
-        if let Poll::Ready(Err(e)) = watch.poll_flush(cx) {
-            let error = Error::io(Side::Up, e).context("an HTTP/2 connection");
-            return Poll::Ready(Some(error));
+        if let Poll::Ready(ended) = connection.poll(cx) {
+            return Poll::Ready(ended.err());
         }
         // An origin that does not read is given up, with all that waits for it.
         if watch.is_stalled() != stalled {

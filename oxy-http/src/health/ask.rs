@@ -1,9 +1,8 @@
 //! One request on a connection of its own, and what is answered: small, whole and bounded.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::Poll;
-use std::time::Instant;
 
 use ::h2::RecvStream;
 use bytes::Bytes;
@@ -15,9 +14,8 @@ use crate::call::{Answer as Head, MAX_INTERIM};
 use crate::h1;
 use crate::h1::incoming::{Home, Incoming, Rest, Source};
 use crate::h1::parse::MethodKind;
-use crate::h2::fault::{fault, judged};
-use crate::h2::guard::Guard;
-use crate::h2::io::Io;
+use crate::h2::dialled::Dialled;
+use crate::h2::fault::fault;
 use crate::limits::{ChunkLimits, HeadLimits};
 use crate::message::Res;
 use crate::options::HttpOptions;
@@ -131,12 +129,12 @@ pub(super) async fn over_http2(
     let failed = |e| fault(e, Side::Up);
     let mut options = HttpOptions::default();
     options.head.max_head = HEAD_MAX;
-    let (io, watch) = Io::new(stream, Guard::of_server(&options, Instant::now()));
-    let handshake = ::h2::client::Builder::new()
+    let mut builder = ::h2::client::Builder::new();
+    builder
         .max_header_list_size(HEAD_MAX as u32)
-        .enable_push(false)
-        .handshake::<_, Bytes>(io);
-    let (send, mut connection) = handshake.await.map_err(failed)?;
+        .enable_push(false);
+    let (send, mut connection) = Dialled::<Bytes>::greet(stream, &options, &builder).await?;
+    let watch = connection.watch().clone();
     let ask = async move {
         let mut send = send.ready().await.map_err(failed)?;
         let (response, mut upload) = send
@@ -156,10 +154,12 @@ pub(super) async fn over_http2(
     let mut ask = pin!(ask);
     let mut is_over = false;
     poll_fn(|cx| {
-        // What its end means, the stream is told.
-        is_over = is_over || Pin::new(&mut connection).poll(cx).is_ready();
-        if let Some(verdict) = watch.verdict() {
-            return Poll::Ready(Err(judged(verdict, Side::Up)));
+        if !is_over && let Poll::Ready(ended) = connection.poll(cx) {
+            match ended {
+                Err(error) if watch.verdict().is_some() => return Poll::Ready(Err(error)),
+                // What its end means, the stream is told.
+                _ => is_over = true,
+            }
         }
         ask.as_mut().poll(cx)
     })

@@ -1,10 +1,12 @@
 //! Where fields come from and where they go.
 
+use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::h1::index::{Field, RequestIndex, ResponseIndex};
 use crate::h1::known::{Known, Seen};
 use crate::h1::token;
+use crate::scratch::Out;
 
 /// One field of a head.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +25,8 @@ pub struct FieldRef<'a> {
 
 #[derive(Clone, Copy, Debug)]
 enum Whole<'a> {
-    /// Its line with the CRLF, which the parser has found to be good.
-    Line(&'a [u8]),
+    /// Its line with the CRLF, which the parser has found to be good, and where in the head its value begins.
+    Line(&'a [u8], usize),
     Typed(&'a HeaderName, &'a HeaderValue),
 }
 
@@ -91,6 +93,7 @@ impl Fields for Indexed<'_> {
                     self.head
                         .get(field.name().range().start..end)
                         .unwrap_or_default(),
+                    field.value().range().start,
                 ),
             }
         })
@@ -184,7 +187,7 @@ pub struct Lines<'a>(pub &'a mut Vec<u8>);
 impl Sink for Lines<'_> {
     #[inline]
     fn pass(&mut self, field: &FieldRef<'_>) {
-        if let Whole::Line(line) = field.whole {
+        if let Whole::Line(line, _) = field.whole {
             self.0.extend_from_slice(line);
         } else {
             self.0.extend_from_slice(field.name);
@@ -215,8 +218,10 @@ impl Sink for Lines<'_> {
 #[derive(Debug)]
 pub struct MapSink<'a> {
     map: &'a mut HeaderMap,
+    /// The head that the fields are from: their values are parts of it.
+    head: Bytes,
     open: Option<HeaderName>,
-    value: Vec<u8>,
+    value: Out,
 }
 
 impl<'a> MapSink<'a> {
@@ -224,9 +229,28 @@ impl<'a> MapSink<'a> {
     pub fn new(map: &'a mut HeaderMap) -> Self {
         Self {
             map,
+            head: Bytes::new(),
             open: None,
-            value: Vec::new(),
+            value: Out::take(),
         }
+    }
+
+    /// Appends to `map` fields of the raw `head`, which is copied once and not field by field.
+    pub fn of_head(map: &'a mut HeaderMap, head: &[u8]) -> Self {
+        Self {
+            head: Bytes::copy_from_slice(head),
+            ..Self::new(map)
+        }
+    }
+
+    /// The value of a field that is not typed.
+    fn value(&self, field: &FieldRef<'_>) -> Option<HeaderValue> {
+        if let Whole::Line(_, at) = field.whole
+            && let Some(value) = self.head.get(at..at + field.value.len())
+        {
+            return HeaderValue::from_maybe_shared(self.head.slice_ref(value)).ok();
+        }
+        HeaderValue::from_bytes(field.value).ok()
     }
 }
 
@@ -237,10 +261,7 @@ impl Sink for MapSink<'_> {
             return;
         }
         // What the parser has let through, `http` takes.
-        if let (Ok(name), Ok(value)) = (
-            HeaderName::from_bytes(field.name),
-            HeaderValue::from_bytes(field.value),
-        ) {
+        if let (Ok(name), Some(value)) = (HeaderName::from_bytes(field.name), self.value(field)) {
             self.map.append(name, value);
         }
     }

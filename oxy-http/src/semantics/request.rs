@@ -3,8 +3,6 @@
 use std::io::Write;
 use std::net::IpAddr;
 
-use http::request;
-
 use super::Received;
 use super::fields::{Fields, Indexed, Lines, Mapped, Sink};
 use super::normalise;
@@ -56,8 +54,8 @@ impl<'a> RequestHead<'a, Indexed<'a>> {
 impl<'a> RequestHead<'a, Mapped<'a>> {
     /// A request in the types of the `http` crate, whose body is delimited by `framing`: whatever the fields say about
     /// its length is ignored.
-    pub fn of_parts(parts: &'a request::Parts, framing: Framing) -> Self {
-        let uri = &parts.uri;
+    pub fn of_request<B>(request: &'a http::Request<B>, framing: Framing) -> Self {
+        let uri = request.uri();
         let authority = match uri.authority() {
             // A hook may have put credentials there, which never leave in a Host.
             Some(authority) => authority
@@ -66,24 +64,24 @@ impl<'a> RequestHead<'a, Mapped<'a>> {
                 .next()
                 .unwrap_or_default()
                 .as_bytes(),
-            None => parts
-                .headers
+            None => request
+                .headers()
                 .get(http::header::HOST)
                 .map_or(&b""[..], |host| host.as_bytes()),
         };
         let form = match uri.path_and_query() {
-            _ if parts.method == http::Method::CONNECT => TargetForm::Authority,
+            _ if *request.method() == http::Method::CONNECT => TargetForm::Authority,
             Some(path) if path.as_str() == "*" => TargetForm::Asterisk,
             _ if uri.scheme().is_some() => TargetForm::Absolute,
             _ => TargetForm::Origin,
         };
         // HTTP/1.0 knows neither expectations nor trailers (RFC 9110 section 10.1.1).
         let knows = !matches!(
-            parts.version,
+            request.version(),
             http::Version::HTTP_09 | http::Version::HTTP_10
         );
         let listed = |name, word: &[u8]| {
-            let all = parts.headers.get_all(name);
+            let all = request.headers().get_all(name);
             knows
                 && all.iter().any(|value| {
                     token::elements(value.as_bytes())
@@ -91,17 +89,17 @@ impl<'a> RequestHead<'a, Mapped<'a>> {
                 })
         };
         Self {
-            method: parts.method.as_str().as_bytes(),
+            method: request.method().as_str().as_bytes(),
             form,
             authority,
             path: uri
                 .path_and_query()
                 .map_or(&b""[..], |path| path.as_str().as_bytes()),
             framing,
-            received: Received::of(parts.version),
+            received: Received::of(request.version()),
             expect_continue: !framing.is_empty() && listed(http::header::EXPECT, b"100-continue"),
             te_trailers: listed(http::header::TE, b"trailers"),
-            fields: Mapped::new(&parts.headers),
+            fields: Mapped::new(request.headers()),
         }
     }
 }

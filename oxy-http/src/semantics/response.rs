@@ -1,7 +1,5 @@
 //! What a proxy changes in a response.
 
-use http::response;
-
 use super::Received;
 use super::fields::{Fields, Indexed, Lines, Mapped, Sink};
 use super::policy::ForwardPolicy;
@@ -45,38 +43,38 @@ impl<'a> ResponseHead<'a, Indexed<'a>> {
 impl<'a> ResponseHead<'a, Mapped<'a>> {
     /// A response in the types of the `http` crate with `body` behind it. Where there is none (HEAD, 304), what the fields
     /// say about its length is what is said, unless there is a body after all that tells better.
-    pub fn of_body(parts: &'a response::Parts, body: &Body) -> Self {
+    pub fn of_body<B>(response: &'a http::Response<B>, body: &Body) -> Self {
         let length = body.length();
         let framing = match length {
             Some(length) => Framing::Length(length),
             None => Framing::Chunked,
         };
-        let declared = parts
-            .headers
+        let declared = response
+            .headers()
             .get(http::header::CONTENT_LENGTH)
             .and_then(|value| token::digits(value.as_bytes()));
         let tells = length.filter(|length| *length > 0);
-        Self::of_parts(parts, framing, tells.or(declared).or(length))
+        Self::of_response(response, framing, tells.or(declared).or(length))
     }
 
     /// A response in the types of the `http` crate, whose body is delimited by `framing`. What the fields say about
     /// its length is ignored; `content_length` is what is said where no body follows.
-    pub fn of_parts(
-        parts: &'a response::Parts,
+    pub fn of_response<B>(
+        response: &'a http::Response<B>,
         framing: Framing,
         content_length: Option<u64>,
     ) -> Self {
         Self {
-            status: parts.status.as_u16(),
-            reason: parts
-                .status
+            status: response.status().as_u16(),
+            reason: response
+                .status()
                 .canonical_reason()
                 .unwrap_or_default()
                 .as_bytes(),
             framing,
             content_length,
-            received: Received::of(parts.version),
-            fields: Mapped::new(&parts.headers),
+            received: Received::of(response.version()),
+            fields: Mapped::new(response.headers()),
         }
     }
 }

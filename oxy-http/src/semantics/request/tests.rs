@@ -37,7 +37,8 @@ fn forward_with(input: &str, hop: &RequestHop<'_>, policy: &ForwardPolicy) -> (O
     let parts = index
         .parts(&bytes::Bytes::copy_from_slice(input.as_bytes()))
         .unwrap();
-    let typed = RequestHead::of_parts(&parts, index.framing);
+    let request = http::Request::from_parts(parts, ());
+    let typed = RequestHead::of_request(&request, index.framing);
     let mut other = Vec::new();
     assert_eq!(forward_request(&typed, hop, policy, &mut other), outcome);
     let sorted = |bytes: &[u8]| {

@@ -1,42 +1,29 @@
 //! The way of a request to an origin and of the response back: pools, retries, interim responses, upgrades.
 
+mod accept;
+mod budget;
+mod connect;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use ::h2::RecvStream;
-use http::{Response, StatusCode, header};
-use oxy_core::buffer::Buffer;
-use oxy_core::cluster::{self, EndpointId, Pick, Verdict, Want};
-use oxy_core::{
-    BoxFuture, Carrier, Error, ErrorKind, Far, FlowInfo, Link, Result, Retry, Side, StreamIo, clock,
-};
+use oxy_core::cluster::{EndpointId, Pick, Verdict, Want};
+use oxy_core::{BoxFuture, Error, ErrorKind, FlowInfo, Result, Retry, Side, StreamIo};
 
+use self::accept::Arrived;
+pub(crate) use self::budget::Budget;
+use self::connect::at_hand;
 use crate::attended::Attended;
 use crate::body::Body;
-use crate::call::{Answer, Call, Wire};
+use crate::call::{Answer, Call};
 use crate::client::Client;
 use crate::dispatch::Going;
 use crate::errand::{Between, Errand};
-use crate::h1;
-use crate::h1::incoming::{Home, Incoming, Rest, Source};
-use crate::h1::index::{Framing, ResponseIndex};
-use crate::h1::pump::Pump;
-use crate::h2;
-use crate::h2::fault::fault;
-use crate::h2::request::content_length;
-use crate::h2::sender::Sender;
-use crate::h2::session::{Place, Ticket};
-use crate::h2::tunnel::Tunnel;
 use crate::hedge::{self, Race};
 use crate::message::{Req, Res};
-use crate::options::HttpOptions;
-use crate::outgoing::Outgoing;
-use crate::pool::{Endpoint, Lease, Protocol, Speaks};
+use crate::pool::Endpoint;
 use crate::reply::Reply;
 use crate::route::{Hedge, RetryOn};
-use crate::scratch::{Out, Spared};
-use crate::websocket;
 
 /// What became of a request.
 pub(crate) enum Called {
@@ -90,21 +77,6 @@ impl From<Error> for Failure {
     }
 }
 
-/// A connection that can take a request.
-enum Connection {
-    Http1(Arc<Link>, Lease),
-    Http2(Ticket),
-}
-
-impl Connection {
-    fn is_reused(&self) -> bool {
-        match self {
-            Self::Http1(_, lease) => lease.reused,
-            Self::Http2(ticket) => ticket.reused,
-        }
-    }
-}
-
 /// Sends `req` where it is `going` and waits for the final response's head. Interim responses go out by `reply` meanwhile.
 ///
 /// Boxed, so that it is compiled here and not again for every application.
@@ -117,13 +89,13 @@ pub(crate) fn call<'a>(
 ) -> BoxFuture<'a, Result<Called>> {
     let client = reply.client();
     Box::pin(async move {
-        let errand = Errand::new(req);
+        let mut errand = Errand::new(req);
         let trip = Trip {
             going,
             of,
             client: &client,
         };
-        trip.run(errand, reply, course).await
+        trip.run(&mut errand, reply, course).await
     })
 }
 
@@ -138,7 +110,7 @@ struct Trip<'a> {
 impl<'a> Trip<'a> {
     async fn run(
         self,
-        mut errand: Errand,
+        errand: &mut Errand,
         reply: &mut Reply,
         course: &mut Course,
     ) -> Result<Called> {
@@ -148,11 +120,11 @@ impl<'a> Trip<'a> {
         }
         self.going.desk.budget.earn();
         let again = errand.body.replay();
-        let tried = self.once(&mut errand, &self.going.endpoint, false, reply, course);
+        let tried = self.once(errand, &self.going.endpoint, false, reply, course);
         let tried = match tried.await {
             // Nearly always: what comes otherwise is not carried along for it.
             Ok(arrived) if again.is_none() || self.judge(&arrived.answer).is_none() => {
-                return arrived.accept(options, &errand);
+                return arrived.accept(options, errand);
             }
             tried => tried,
         };
@@ -162,7 +134,7 @@ impl<'a> Trip<'a> {
     /// What follows a try that did not go well: others, for as long as they are worth it.
     async fn persist(
         self,
-        mut errand: Errand,
+        errand: &mut Errand,
         mut tried: Result<Arrived, Failure>,
         mut again: Option<Body>,
         reply: &mut Reply,
@@ -174,7 +146,7 @@ impl<'a> Trip<'a> {
             let (failure, verdict) = match tried {
                 Ok(arrived) => match self.judge(&arrived.answer) {
                     Some(verdict) if again.is_some() => (Err(arrived), verdict),
-                    _ => return arrived.accept(options, &errand),
+                    _ => return arrived.accept(options, errand),
                 },
                 Err(failure) => {
                     let verdict = match failure.error.side() {
@@ -191,7 +163,7 @@ impl<'a> Trip<'a> {
             let body = body.filter(|_| self.has_time(timed_out, course));
             let next = match (&failure, body) {
                 (Ok(failure), Some(body)) => self
-                    .again(failure, &errand, &endpoint, course)
+                    .again(failure, errand, &endpoint, course)
                     .map(|(next, new)| (next, new, body)),
                 (Err(_), Some(body)) => self
                     .elsewhere(verdict, course)
@@ -214,7 +186,7 @@ impl<'a> Trip<'a> {
                     }
                     return Err(failure.error);
                 }
-                (None, Err(arrived)) => return arrived.accept(options, &errand),
+                (None, Err(arrived)) => return arrived.accept(options, errand),
             };
             let route = self.going.route.as_ref();
             let wait = self.going.desk.backoff(route, course.retries);
@@ -226,9 +198,7 @@ impl<'a> Trip<'a> {
                 Attended::by(self.client, wait).await?;
             }
             again = errand.body.replay();
-            tried = self
-                .once(&mut errand, &endpoint, fresh, reply, course)
-                .await;
+            tried = self.once(errand, &endpoint, fresh, reply, course).await;
         }
     }
 
@@ -456,14 +426,7 @@ impl<'a> Trip<'a> {
         };
         let reused = connection.is_reused();
         course.reused = reused;
-        let mut lease = None;
-        let mut call = match connection {
-            Connection::Http1(link, leased) => {
-                lease = Some(leased);
-                self.over_http1(errand, between, link)
-            }
-            Connection::Http2(ticket) => self.over_http2(errand, between, ticket)?,
-        };
+        let (mut call, lease) = self.over(connection, errand, between)?;
         let answered = self.converse(&mut call, reply).await;
         self.client.alarm().clear();
         let touched = call.touched();
@@ -492,148 +455,6 @@ impl<'a> Trip<'a> {
         }
     }
 
-    fn over_http1(self, errand: &mut Errand, between: Between<'_>, link: Arc<Link>) -> Call<'a> {
-        let options = &self.going.options;
-        let head = errand.write(between);
-        let upload = (!errand.framing.is_empty()).then(|| {
-            let mut copy = Out::take();
-            copy.extend_from_slice(&head);
-            let body = errand.give_body();
-            let pump = Pump::new(link.clone(), Side::Up, copy, body, errand.framing);
-            Box::new(pump.low_water(options.low_water)) as Box<dyn Outgoing>
-        });
-        let wire = h1::client::Wire::new(link, errand.method, head, upload.is_some());
-        Call::new(Wire::Http1(wire), upload, self.client.alarm(), options)
-    }
-
-    fn over_http2(
-        self,
-        errand: &mut Errand,
-        between: Between<'_>,
-        ticket: Ticket,
-    ) -> Result<Call<'a>> {
-        let request = errand.request(between)?;
-        let tunnels = errand.upgrade.is_some();
-        let ends = errand.framing.is_empty() && !tunnels;
-        let mut handle = ticket.handle()?;
-        let (response, send) = handle
-            .send_request(request, ends)
-            .map_err(|e| fault(e, Side::Up))?;
-        let length = match errand.framing {
-            Framing::Length(length) => Some(length),
-            _ => None,
-        };
-        let (mut upload, mut tunnel) = (None, None);
-        if tunnels {
-            tunnel = Some(send);
-        } else if !ends {
-            let sender = Sender::new(send, Side::Up, errand.give_body(), length);
-            upload = Some(Box::new(sender) as Box<dyn Outgoing>);
-        }
-        let wire = h2::client::Wire::new(response, tunnel, ticket);
-        let wire = Wire::Http2(Box::new(wire));
-        let options = &self.going.options;
-        Ok(Call::new(wire, upload, self.client.alarm(), options))
-    }
-
-    /// A connection that is new, or has room on it soon. Boxed, as it is rare and large.
-    fn connect<'b>(
-        self,
-        between: Between<'b>,
-        upgrades: bool,
-        course: &'b Course,
-    ) -> BoxFuture<'b, Result<Connection>>
-    where
-        'a: 'b,
-    {
-        Box::pin(self.connect_anew(between, upgrades, course))
-    }
-
-    async fn connect_anew(
-        self,
-        between: Between<'_>,
-        upgrades: bool,
-        course: &Course,
-    ) -> Result<Connection> {
-        let endpoint = between.endpoint;
-        let options = &self.going.options;
-        let ticket = loop {
-            if endpoint.speaks() == Speaks::Http1 {
-                let opened = self.open(between, course).await?;
-                if !opened.http2 {
-                    return Ok(opened.lease(endpoint));
-                }
-                // It has learned something since.
-                let opening = endpoint.sessions.opening();
-                break opening.greet(opened.stream, opened.place, options).await?;
-            }
-            match endpoint.sessions.place(&options.http2) {
-                Some(Place::Ticket(ticket)) => break ticket,
-                Some(Place::Open(opening)) => {
-                    let opened = self.open(between, course).await?;
-                    if !opened.http2 {
-                        return Ok(opened.lease(endpoint));
-                    }
-                    break opening.greet(opened.stream, opened.place, options).await?;
-                }
-                // Others are about to find out what it speaks, or have taken all the room there is.
-                None => {
-                    clock::within(
-                        options.timeouts.first_byte,
-                        Side::Up,
-                        "waiting for room on an HTTP/2 connection",
-                        endpoint.sessions.room(&options.http2),
-                    )
-                    .await?;
-                }
-            }
-        };
-        if upgrades && !ticket.takes_extended_connect().await {
-            return Err(
-                Error::up(ErrorKind::Unsupported).context("the origin takes no extended CONNECT")
-            );
-        }
-        Ok(Connection::Http2(ticket))
-    }
-
-    /// A new connection.
-    async fn open(self, between: Between<'_>, course: &Course) -> Result<Opened> {
-        let endpoint = between.endpoint;
-        let way = endpoint.way();
-        let _pending = match &self.going.backend {
-            Some(backend) => Some(backend.balancer.pending()?),
-            None => None,
-        };
-        let place = course.pick.as_ref().map(Pick::connection).transpose()?;
-        loop {
-            match way.offramp.open(&endpoint.target, between.client).await {
-                Ok(Far {
-                    carrier: Carrier::Stream(stream),
-                    facts,
-                    ..
-                }) => {
-                    let agreed = facts.tls.get().and_then(|tls| tls.alpn.as_deref());
-                    let http2 = match way.protocol {
-                        Protocol::Auto => agreed == Some(b"h2"),
-                        protocol => protocol == Protocol::Http2,
-                    };
-                    endpoint.found(http2);
-                    return Ok(Opened {
-                        stream,
-                        http2,
-                        place,
-                    });
-                }
-                Ok(_) => {
-                    return Err(Error::local(ErrorKind::Unsupported).context("HTTP needs a stream"));
-                }
-                // An idle connection's descriptor serves better here.
-                Err(error) if error.kind() == ErrorKind::Overloaded && self.going.desk.evict() => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
     /// Sends and listens until the final head.
     async fn converse(self, call: &mut Call<'_>, mut reply: Option<&mut Reply>) -> Result<Answer> {
         loop {
@@ -652,190 +473,5 @@ impl<'a> Trip<'a> {
                 }
             }
         }
-    }
-}
-
-/// A connection that is open and free, if there is one.
-fn at_hand(endpoint: &Arc<Endpoint>, fresh: bool, upgrades: bool) -> Option<Connection> {
-    if endpoint.speaks() == Speaks::Http1 {
-        let (link, lease) = if fresh { None } else { endpoint.take() }?;
-        return Some(Connection::Http1(link, lease));
-    }
-    // Whether it may be upgraded may have to be asked first.
-    let ticket = (!upgrades).then(|| endpoint.sessions.ticket())??;
-    Some(Connection::Http2(ticket))
-}
-
-/// A connection that has just been opened.
-struct Opened {
-    stream: StreamIo,
-    http2: bool,
-    place: Option<cluster::Connection>,
-}
-
-impl Opened {
-    fn lease(self, endpoint: &Arc<Endpoint>) -> Connection {
-        Connection::Http1(self.stream.into_parts().0, endpoint.lease(self.place))
-    }
-}
-
-/// A final head, and what the rest of the response comes from.
-struct Arrived {
-    answer: Answer,
-    wire: Wire,
-    lease: Option<Lease>,
-    upload: Option<Box<dyn Outgoing>>,
-}
-
-impl Arrived {
-    /// Makes a response of it, and ties the connection's fate to its body.
-    fn accept(self, options: &HttpOptions, errand: &Errand) -> Result<Called> {
-        let Self {
-            answer,
-            wire,
-            lease,
-            upload,
-        } = self;
-        match (answer, wire, lease) {
-            (Answer::Http1 { buffer, index }, Wire::Http1(wire), Some(lease)) => {
-                let link = wire.into_parts().0;
-                accept_http1((buffer, index), link, (lease, upload), options, errand)
-            }
-            (Answer::Http2(response), Wire::Http2(wire), _) => {
-                accept_http2(*response, *wire, upload, errand)
-            }
-            _ => Err(Error::local(ErrorKind::Internal).context("an answer from another wire")),
-        }
-    }
-}
-
-fn accept_http1(
-    (mut buffer, index): (Buffer, Spared<Box<ResponseIndex>>),
-    link: Arc<Link>,
-    (mut lease, upload): (Lease, Option<Box<dyn Outgoing>>),
-    options: &HttpOptions,
-    errand: &Errand,
-) -> Result<Called> {
-    if index.status == 101 {
-        // Only a protocol that was offered can be changed to (RFC 9110 section 7.8).
-        let Some(protocol) = errand.upgrade.clone().filter(|_| index.upgrade) else {
-            return Err(Error::up(ErrorKind::Malformed).context("an upgrade that nobody asked for"));
-        };
-        let mut stream = StreamIo::from_link(link);
-        stream.unread(&buffer.filled()[index.head_len..]);
-        buffer.truncate(index.head_len);
-        let head = Res::raw(buffer, index, Body::empty());
-        return Ok(Called::Switched(head, protocol, stream));
-    }
-    lease.keep_alive = index.keep_alive;
-    lease.upload = upload;
-    let rest = Rest::from(index.framing);
-    let body = if matches!(rest, Rest::Done) {
-        // Bytes behind a response that has no body are nobody's.
-        if buffer.len() == index.head_len {
-            lease.come_home(Source {
-                link,
-                ahead: None,
-                rest,
-            });
-        }
-        buffer.truncate(index.head_len);
-        Body::empty()
-    } else {
-        let source = Source {
-            link,
-            ahead: None,
-            rest,
-        };
-        let home = Home::Upstream(lease);
-        Body::incoming(Incoming::new(source, home, options.chunk.clone()))
-    };
-    Ok(Called::Response(Res::raw(buffer, index, body)))
-}
-
-fn accept_http2(
-    response: Response<Option<RecvStream>>,
-    wire: h2::client::Wire,
-    upload: Option<Box<dyn Outgoing>>,
-    errand: &Errand,
-) -> Result<Called> {
-    let (mut parts, recv) = response.into_parts();
-    let Some(recv) = recv else {
-        return Err(Error::local(ErrorKind::Internal).context("an interim head for a final one"));
-    };
-    if let (Some(protocol), Some(send)) = (errand.upgrade.clone(), wire.send)
-        && parts.status.is_success()
-    {
-        // RFC 8441 section 5: what 101 is to HTTP/1.1, where the handshake is proved.
-        parts.status = StatusCode::SWITCHING_PROTOCOLS;
-        parts.headers.remove(header::CONTENT_LENGTH);
-        if let Some(key) = errand.websocket_key() {
-            let accept = websocket::accept(key.as_bytes());
-            parts.headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-        }
-        let stream = StreamIo::new(Tunnel::new(send, recv, Some(wire.ticket)));
-        let head = Res::from(Response::from_parts(parts, Body::empty()));
-        return Ok(Called::Switched(head, protocol, stream));
-    }
-    let body = if recv.is_end_stream() {
-        Body::empty()
-    } else {
-        let length = content_length(&parts.headers);
-        let home = h2::incoming::Home::Upstream {
-            _ticket: wire.ticket,
-            upload,
-        };
-        Body::stream(h2::incoming::Incoming::new(recv, length, home))
-    };
-    Ok(Called::Response(Res::from(Response::from_parts(
-        parts, body,
-    ))))
-}
-
-/// Keeps retries a small share of requests. One worker's own: loads and stores suffice.
-pub(crate) struct Budget {
-    /// In hundredths of a retry.
-    tokens: AtomicU64,
-    earned: u64,
-    per_second: u64,
-    refilled: AtomicU64,
-    start: Instant,
-}
-
-impl Budget {
-    /// Ten seconds' worth may be saved up.
-    const SECONDS: u64 = 10;
-
-    pub(crate) fn new(options: &HttpOptions) -> Self {
-        let per_second = u64::from(options.retry.budget_min) * 100;
-        Self {
-            tokens: AtomicU64::new(per_second * Self::SECONDS),
-            earned: options.retry.budget_percent.into(),
-            per_second,
-            refilled: AtomicU64::new(0),
-            start: Instant::now(),
-        }
-    }
-
-    fn earn(&self) {
-        let cap = (self.per_second * Self::SECONDS).max(100_000);
-        let tokens = self.tokens.load(Relaxed);
-        if tokens < cap {
-            self.tokens.store((tokens + self.earned).min(cap), Relaxed);
-        }
-    }
-
-    fn spend(&self) -> bool {
-        let now = self.start.elapsed().as_secs();
-        let since = now - self.refilled.swap(now, Relaxed).min(now);
-        let floor = self.per_second * Self::SECONDS;
-        let mut tokens = self.tokens.load(Relaxed);
-        if tokens < floor {
-            tokens = (tokens + since * self.per_second).min(floor);
-        }
-        let allowed = tokens >= 100;
-        self.tokens
-            .store(if allowed { tokens - 100 } else { tokens }, Relaxed);
-        allowed
     }
 }
