@@ -5,7 +5,6 @@ mod authority;
 mod descriptors;
 mod greeting;
 mod identity;
-mod memory;
 mod reloads;
 mod stage;
 mod switch;
@@ -66,11 +65,9 @@ pub(crate) fn run(plan: Plan, greeting: Greeting, source: Source) -> Result<()> 
     };
     let places = places(&running, &plan, &stage, admin.as_ref());
     greeting.say(&places, &plan.access_log);
-    let trimming = memory::trim_after_bursts(running.workers().to_vec());
     let outcome = signals.serve_with(running, move |running| {
         reloads.one(|| reload(&mut stage, &plan, &source, running));
     });
-    drop(trimming);
     // It has nothing left to do; whether its own clients were cut is nobody's concern.
     if let Some(admin) = admin {
         let _ = admin.stop();
