@@ -67,14 +67,13 @@ impl Client {
         if self.version == Version::Http1 {
             return REQUEST;
         }
-        let stream = match self.stream {
-            Some(last) => last + 2,
-            None => {
-                self.out.extend_from_slice(PREFACE);
-                self.frame(SETTINGS, 0, 0, b"");
-                self.frame(WINDOW_UPDATE, 0, 0, &WINDOW.to_be_bytes());
-                1
-            }
+        let stream = if let Some(last) = self.stream {
+            last + 2
+        } else {
+            self.out.extend_from_slice(PREFACE);
+            self.frame(SETTINGS, 0, 0, b"");
+            self.frame(WINDOW_UPDATE, 0, 0, &WINDOW.to_be_bytes());
+            1
         };
         self.stream = Some(stream);
         self.body = 0;
