@@ -6,6 +6,7 @@
 
 pub mod binary;
 pub mod child;
+pub mod exchange;
 pub mod head;
 pub mod messages;
 pub mod pattern;

@@ -3,11 +3,27 @@
 use std::fmt;
 use std::sync::Arc;
 
-use oxy_core::{Link, Target};
+use oxy_core::engine::Means;
+use oxy_core::offramp::AnyOfframp;
+use oxy_core::{Drain, Engine, Link, Result, Target, Worker};
 
 use crate::h1::incoming::{Rest, Source};
 use crate::options::PoolOptions;
 use crate::pool::{Endpoint, Lease, Pool, Way};
+use crate::proxy::{self, Http};
+
+/// What a worker of its own would serve `http` with, for flows that the caller enters. Needs a tokio runtime.
+pub fn engine(http: Http<()>, offramp: AnyOfframp) -> Result<Engine<()>> {
+    let worker = Worker::new(0, Drain::new());
+    let terminal = proxy::factory(http)(&worker, &offramp)?;
+    let means = Means {
+        offramp,
+        relay: oxy_core::relay::RelayOptions::default(),
+        balancer: None,
+    };
+    let engine = Engine::new(Arc::new(()), worker, means);
+    Ok(engine.with_terminals(vec![terminal]))
+}
 
 /// A pool with one endpoint.
 pub struct PooledEndpoint {

@@ -151,7 +151,7 @@ impl Errand {
             return Err(Error::local(ErrorKind::Internal).context("a request that goes but once"));
         };
         Ok(Self {
-            head: Form::Whole(Head::Built(Box::new(same_head(request)))),
+            head: Form::Whole(Head::Built(Req::from(same_head(request)))),
             body,
             sent: false,
             framing: self.framing,
@@ -249,7 +249,7 @@ impl Errand {
                 incoming.give(raw.buffer);
             }
             let request = http::Request::from_parts(parts, Body::empty());
-            self.head = Form::Whole(Head::Built(Box::new(request)));
+            self.head = Form::Whole(Head::Built(Req::from(request)));
         }
         Ok(())
     }

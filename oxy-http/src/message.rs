@@ -1,11 +1,13 @@
 //! Requests and responses as hooks see them: `http` types that are built when somebody asks.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread::LocalKey;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use oxy_core::buffer::Buffer;
 
 use crate::body::Body;
@@ -22,15 +24,41 @@ pub type Res = Lazy<Response<Body>>;
 ///
 /// A message that nobody looks at is passed on from its bytes; one that is borrowed mutably is passed on from what was
 /// made of it.
-pub struct Lazy<M: Message>(Box<Inner<M>>);
+pub struct Lazy<M: Message>(Spared<Box<Inner<M>>>);
 
 /// In one place, so that a message is moved as a pointer.
-struct Inner<M: Message> {
+pub(crate) struct Inner<M: Message> {
     raw: Option<Raw<M::Index>>,
     /// Where the body is until the message is built.
     body: Mutex<Body>,
-    built: OnceLock<Box<M>>,
+    built: OnceLock<M>,
     changed: bool,
+}
+
+impl<M: Message> Default for Inner<M> {
+    fn default() -> Self {
+        Self {
+            raw: None,
+            body: Mutex::default(),
+            built: OnceLock::new(),
+            changed: false,
+        }
+    }
+}
+
+impl<M: Message> Spare for Box<Inner<M>> {
+    fn renew(&mut self) -> bool {
+        if let Some(built) = self.built.get_mut() {
+            // HTTP/2 takes a map of the request and needs one for the response.
+            drop(Spared::new(std::mem::take(built.headers())));
+        }
+        **self = Inner::default();
+        true
+    }
+
+    fn spares() -> &'static LocalKey<RefCell<Vec<Self>>> {
+        M::spares()
+    }
 }
 
 /// The bytes of a head and where its parts are in them. What lies behind the head belongs to the body.
@@ -43,7 +71,7 @@ pub(crate) struct Raw<I: Spare> {
 pub(crate) enum Head<M: Message> {
     Raw(Raw<M::Index>),
     /// Without its body.
-    Built(Box<M>),
+    Built(Lazy<M>),
 }
 
 mod sealed {
@@ -57,7 +85,7 @@ mod sealed {
     private_bounds,
     reason = "sealed: the bound names what only this crate makes"
 )]
-pub trait Message: sealed::Sealed + Sized {
+pub trait Message: sealed::Sealed + Sized + 'static {
     #[doc(hidden)]
     type Index: Spare;
     #[doc(hidden)]
@@ -66,6 +94,11 @@ pub trait Message: sealed::Sealed + Sized {
     fn head_len(index: &Self::Index) -> usize;
     #[doc(hidden)]
     fn body(&mut self) -> &mut Body;
+    #[doc(hidden)]
+    fn headers(&mut self) -> &mut HeaderMap;
+    #[doc(hidden)]
+    #[expect(private_interfaces, reason = "for this crate alone")]
+    fn spares() -> &'static LocalKey<RefCell<Vec<Box<Inner<Self>>>>>;
 }
 
 impl Message for Request<Body> {
@@ -86,6 +119,20 @@ impl Message for Request<Body> {
     fn body(&mut self) -> &mut Body {
         self.body_mut()
     }
+
+    fn headers(&mut self) -> &mut HeaderMap {
+        self.headers_mut()
+    }
+
+    #[expect(
+        clippy::vec_box,
+        private_interfaces,
+        reason = "handed out as boxes, which move as pointers, and to this crate alone"
+    )]
+    fn spares() -> &'static LocalKey<RefCell<Vec<Box<Inner<Self>>>>> {
+        thread_local!(static SPARES: RefCell<Vec<Box<Inner<Request<Body>>>>> = const { RefCell::new(Vec::new()) });
+        &SPARES
+    }
 }
 
 impl Message for Response<Body> {
@@ -105,16 +152,28 @@ impl Message for Response<Body> {
     fn body(&mut self) -> &mut Body {
         self.body_mut()
     }
+
+    fn headers(&mut self) -> &mut HeaderMap {
+        self.headers_mut()
+    }
+
+    #[expect(
+        clippy::vec_box,
+        private_interfaces,
+        reason = "handed out as boxes, which move as pointers, and to this crate alone"
+    )]
+    fn spares() -> &'static LocalKey<RefCell<Vec<Box<Inner<Self>>>>> {
+        thread_local!(static SPARES: RefCell<Vec<Box<Inner<Response<Body>>>>> = const { RefCell::new(Vec::new()) });
+        &SPARES
+    }
 }
 
 impl<M: Message> Lazy<M> {
     pub(crate) fn raw(buffer: Buffer, index: Spared<M::Index>, body: Body) -> Self {
-        Self(Box::new(Inner {
-            raw: Some(Raw { buffer, index }),
-            body: Mutex::new(body),
-            built: OnceLock::new(),
-            changed: false,
-        }))
+        let mut inner = Spared::<Box<Inner<M>>>::take();
+        inner.raw = Some(Raw { buffer, index });
+        inner.body = Mutex::new(body);
+        Self(inner)
     }
 
     /// The raw head, unless the message has been changed.
@@ -124,38 +183,30 @@ impl<M: Message> Lazy<M> {
     }
 
     /// The head and the body, apart.
-    pub(crate) fn into_parts(self) -> (Head<M>, Body) {
-        let Inner {
-            raw,
-            body,
-            built,
-            changed,
-        } = *self.0;
-        let body = body.into_inner().unwrap_or_else(PoisonError::into_inner);
-        match (built.into_inner(), raw) {
-            (Some(mut built), raw) => {
-                let body = built.body().take();
-                match raw.filter(|_| !changed) {
-                    Some(mut raw) => {
-                        // What lies behind the head was given to the body when it was built.
-                        raw.buffer.truncate(M::head_len(&raw.index));
-                        (Head::Raw(raw), body)
-                    }
-                    None => (Head::Built(built), body),
+    pub(crate) fn into_parts(mut self) -> (Head<M>, Body) {
+        let inner = &mut **self.0;
+        let is_built = inner.built.get().is_some();
+        let body = match inner.built.get_mut() {
+            Some(built) => built.body(),
+            None => inner.body.get_mut().unwrap_or_else(PoisonError::into_inner),
+        };
+        let body = body.take();
+        // One that has been changed is what was made of it; and one that is not built is raw.
+        match inner.raw.take_if(|_| !inner.changed) {
+            Some(mut raw) => {
+                if is_built {
+                    // What lies behind the head was given to the body when it was built.
+                    raw.buffer.truncate(M::head_len(&raw.index));
                 }
+                (Head::Raw(raw), body)
             }
-            (None, Some(raw)) => (Head::Raw(raw), body),
-            // Not reached: a message is made raw or built.
-            (None, None) => {
-                let empty = M::build(&M::Index::default(), &Bytes::new(), Body::empty());
-                (Head::Built(Box::new(empty)), body)
-            }
+            None => (Head::Built(self), body),
         }
     }
 
     /// The body alone, without counting as a change of the head; for reading it whole or tapping it.
     pub fn body_only(&mut self) -> &mut Body {
-        let inner = &mut *self.0;
+        let inner = &mut **self.0;
         inner.build();
         match inner.built.get_mut() {
             Some(built) => built.body(),
@@ -170,7 +221,7 @@ impl<M: Message> Inner<M> {
             let body =
                 std::mem::take(&mut *self.body.lock().unwrap_or_else(PoisonError::into_inner));
             let Some(raw) = &self.raw else {
-                return Box::new(M::build(&M::Index::default(), &Bytes::new(), body));
+                return M::build(&M::Index::default(), &Bytes::new(), body);
             };
             let head_len = M::head_len(&raw.index).min(raw.buffer.len());
             let (head, ahead) = raw.buffer.filled().split_at(head_len);
@@ -180,19 +231,17 @@ impl<M: Message> Inner<M> {
                 buffer.put(ahead);
                 incoming.give(buffer);
             }
-            Box::new(message)
+            message
         })
     }
 }
 
 impl<M: Message> From<M> for Lazy<M> {
     fn from(built: M) -> Self {
-        Self(Box::new(Inner {
-            raw: None,
-            body: Mutex::default(),
-            built: OnceLock::from(Box::new(built)),
-            changed: true,
-        }))
+        let mut inner = Spared::<Box<Inner<M>>>::take();
+        inner.built = OnceLock::from(built);
+        inner.changed = true;
+        Self(inner)
     }
 }
 
@@ -206,7 +255,7 @@ impl<M: Message> Deref for Lazy<M> {
 
 impl<M: Message> DerefMut for Lazy<M> {
     fn deref_mut(&mut self) -> &mut M {
-        let inner = &mut *self.0;
+        let inner = &mut **self.0;
         inner.build();
         inner.changed = true;
         match inner.built.get_mut() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use oxy_core::cluster::{Cluster, ClusterSpec};
 use oxy_core::offramp::AnyOfframp;
-use oxy_core::proxy::{IntoListen, IntoTarget};
+use oxy_core::proxy::{IntoListen, IntoTarget, TerminalFactory};
 use oxy_core::{Error, ErrorKind, FlowHooks, Live, Proxy, Result, Target, Terminal, Worker};
 
 use crate::dispatch::Dispatch;
@@ -221,26 +221,31 @@ pub trait HttpProxy<A: FlowHooks> {
 
 impl<A: FlowHooks> HttpProxy<A> for Proxy<A> {
     fn http<H: HttpHooks<A::Conn>>(self, http: Http<H>) -> Self {
-        let Http { hooks, made } = http;
-        // What is wrong with it is said when the proxy starts.
-        let live = match made {
-            Made::Here(told) => told
-                .plan()
-                .map(Live::new)
-                .map_err(|error| (error.kind(), format!("{error:?}"))),
-            Made::Live(live) => Ok(live),
-        };
-        self.terminal(Box::new(move |worker: &Worker, offramp: &AnyOfframp| {
-            let live = match &live {
-                Ok(live) => live.clone(),
-                Err((kind, text)) => {
-                    let error = Error::local(*kind).context("where requests go");
-                    return Err(error.because(text.clone()));
-                }
-            };
-            let dispatch = Dispatch::new(live, offramp.clone(), worker.index());
-            let driver = Driver::new(hooks.clone(), dispatch);
-            Ok(Arc::new(driver) as Arc<dyn Terminal<A>>)
-        }))
+        self.terminal(factory(http))
     }
+}
+
+/// Makes HTTP for each worker.
+pub(crate) fn factory<A: FlowHooks, H: HttpHooks<A::Conn>>(http: Http<H>) -> TerminalFactory<A> {
+    let Http { hooks, made } = http;
+    // What is wrong with it is said when the proxy starts.
+    let live = match made {
+        Made::Here(told) => told
+            .plan()
+            .map(Live::new)
+            .map_err(|error| (error.kind(), format!("{error:?}"))),
+        Made::Live(live) => Ok(live),
+    };
+    Box::new(move |worker: &Worker, offramp: &AnyOfframp| {
+        let live = match &live {
+            Ok(live) => live.clone(),
+            Err((kind, text)) => {
+                let error = Error::local(*kind).context("where requests go");
+                return Err(error.because(text.clone()));
+            }
+        };
+        let dispatch = Dispatch::new(live, offramp.clone(), worker.index());
+        let driver = Driver::new(hooks.clone(), dispatch);
+        Ok(Arc::new(driver) as Arc<dyn Terminal<A>>)
+    })
 }

@@ -1,10 +1,12 @@
-//! Thread-local spares: the vectors that heads are written into and the indexes that heads are parsed into. Last in, first
-//! out, so that they stay warm; an idle connection holds none.
+//! Thread-local spares: the vectors that heads are written into, the indexes that heads are parsed into, and what messages
+//! are kept in. Last in, first out, so that they stay warm; an idle connection holds none.
 
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::thread::LocalKey;
+
+use http::HeaderMap;
 
 use crate::h1::index::{RequestIndex, ResponseIndex};
 
@@ -26,6 +28,16 @@ impl<T: Spare> Spared<T> {
     pub(crate) fn take() -> Self {
         let spare = T::spares().try_with(|spares| spares.borrow_mut().pop());
         Self(Some(spare.ok().flatten().unwrap_or_default()))
+    }
+
+    /// Makes a spare of `value` once it is dropped.
+    pub(crate) fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+
+    /// The value, for good.
+    pub(crate) fn into_inner(mut self) -> T {
+        self.0.take().unwrap_or_default()
     }
 }
 
@@ -116,6 +128,19 @@ impl Spare for Box<ResponseIndex> {
     )]
     fn spares() -> &'static LocalKey<RefCell<Vec<Self>>> {
         thread_local!(static SPARES: RefCell<Vec<Box<ResponseIndex>>> = const { RefCell::new(Vec::new()) });
+        &SPARES
+    }
+}
+
+impl Spare for HeaderMap {
+    fn renew(&mut self) -> bool {
+        self.clear();
+        // None, or more than most messages have any use for.
+        (1..=64).contains(&self.capacity())
+    }
+
+    fn spares() -> &'static LocalKey<RefCell<Vec<Self>>> {
+        thread_local!(static SPARES: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) });
         &SPARES
     }
 }

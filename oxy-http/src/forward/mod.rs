@@ -49,12 +49,17 @@ pub(crate) struct Course {
 }
 
 impl Course {
-    /// Says how the last try went.
+    /// Says how the exchange's last try went: no other follows.
     pub(crate) fn finish(&mut self, verdict: Verdict, latency: Option<Duration>) {
         if let Some(pick) = self.pick.take() {
-            self.tried.push(pick.id());
             pick.finish(verdict, latency);
         }
+    }
+
+    /// Says how a try went that another may follow, which goes elsewhere.
+    fn give_up(&mut self, verdict: Verdict) {
+        self.tried.extend(self.pick.as_ref().map(Pick::id));
+        self.finish(verdict, None);
     }
 }
 
@@ -182,7 +187,7 @@ impl<'a> Trip<'a> {
                 }
                 (None, Ok(failure)) => {
                     if verdict == Verdict::Failure {
-                        course.finish(verdict, None);
+                        course.give_up(verdict);
                     }
                     return Err(failure.error);
                 }
@@ -310,7 +315,7 @@ impl<'a> Trip<'a> {
         if course.retries >= self.going.options.retry.max || !self.going.desk.budget.spend() {
             return None;
         }
-        course.finish(verdict, None);
+        course.give_up(verdict);
         let mut want = Want::default().retry(&course.tried);
         if let Some(key) = self.going.key {
             want = want.key(key);
@@ -396,11 +401,11 @@ impl<'a> Trip<'a> {
             match tokio::time::timeout(limit, attempt).await {
                 Ok(Ok(arrived)) => Ok((arrived, errand, course)),
                 Ok(Err(failure)) => {
-                    course.finish(Verdict::Failure, None);
+                    course.give_up(Verdict::Failure);
                     Err(failure)
                 }
                 Err(_) => {
-                    course.finish(Verdict::Failure, None);
+                    course.give_up(Verdict::Failure);
                     let error = Error::up(ErrorKind::Timeout).context("waiting for a response");
                     Err(error.into())
                 }

@@ -18,6 +18,7 @@ use crate::h1::index::Framing;
 use crate::message::{Head, Res};
 use crate::outgoing::Outgoing;
 use crate::reply::Opening;
+use crate::scratch::Spared;
 use crate::semantics::{self, MapSink, ResponseHead, ResponseHop, Wire};
 
 /// The means to answer one request.
@@ -120,7 +121,7 @@ impl Reply {
             Head::Raw(mut raw) => {
                 let bytes = raw.buffer.filled();
                 let head = ResponseHead::indexed(&raw.index, bytes);
-                *response.headers_mut() = HeaderMap::with_capacity(raw.index.fields.len() + 2);
+                *response.headers_mut() = map(raw.index.fields.len() + 2);
                 let bytes = bytes.get(..raw.index.head_len).unwrap_or_default();
                 let mut sink = MapSink::of_head(response.headers_mut(), bytes);
                 let framed =
@@ -136,7 +137,7 @@ impl Reply {
             }
             Head::Built(built) => {
                 let head = ResponseHead::of_body(&built, &body);
-                *response.headers_mut() = HeaderMap::with_capacity(built.headers().len() + 2);
+                *response.headers_mut() = map(built.headers().len() + 2);
                 let mut sink = MapSink::new(response.headers_mut());
                 let framed =
                     semantics::response_fields(&head, &hop, policy, Wire::Multiplexed, &mut sink);
@@ -147,6 +148,13 @@ impl Reply {
             StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         (response, body, framed.framing)
     }
+}
+
+/// A map with room for `fields`.
+fn map(fields: usize) -> HeaderMap {
+    let mut map = Spared::<HeaderMap>::take().into_inner();
+    map.reserve(fields);
+    map
 }
 
 impl Drop for Reply {

@@ -1,12 +1,11 @@
 //! Where fields come from and where they go.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::h1::index::{Field, RequestIndex, ResponseIndex};
 use crate::h1::known::{Known, Seen};
 use crate::h1::token;
-use crate::scratch::Out;
 
 /// One field of a head.
 #[derive(Clone, Copy, Debug)]
@@ -214,43 +213,48 @@ impl Sink for Lines<'_> {
     }
 }
 
-/// Fills a header map.
+/// Fills a header map. The values that are not typed share one piece of memory.
 #[derive(Debug)]
 pub struct MapSink<'a> {
     map: &'a mut HeaderMap,
     /// The head that the fields are from: their values are parts of it.
     head: Bytes,
     open: Option<HeaderName>,
-    value: Out,
+    /// Where values of our own are written, behind the head.
+    own: BytesMut,
 }
+
+/// Room for what a proxy adds to a head: Via, a length, Date, who the client is and how it came. Where a long authority
+/// makes it more, that takes another piece.
+const OWN: usize = 128;
 
 impl<'a> MapSink<'a> {
     /// Appends to `map`.
     pub fn new(map: &'a mut HeaderMap) -> Self {
-        Self {
-            map,
-            head: Bytes::new(),
-            open: None,
-            value: Out::take(),
-        }
+        Self::of_head(map, b"")
     }
 
     /// Appends to `map` fields of the raw `head`, which is copied once and not field by field.
     pub fn of_head(map: &'a mut HeaderMap, head: &[u8]) -> Self {
+        let mut own = BytesMut::with_capacity(head.len() + OWN);
+        own.extend_from_slice(head);
         Self {
-            head: Bytes::copy_from_slice(head),
-            ..Self::new(map)
+            map,
+            head: own.split().freeze(),
+            open: None,
+            own,
         }
     }
 
     /// The value of a field that is not typed.
-    fn value(&self, field: &FieldRef<'_>) -> Option<HeaderValue> {
+    fn value(&mut self, field: &FieldRef<'_>) -> Option<HeaderValue> {
         if let Whole::Line(_, at) = field.whole
             && let Some(value) = self.head.get(at..at + field.value.len())
         {
             return HeaderValue::from_maybe_shared(self.head.slice_ref(value)).ok();
         }
-        HeaderValue::from_bytes(field.value).ok()
+        self.own.extend_from_slice(field.value);
+        HeaderValue::from_maybe_shared(self.own.split().freeze()).ok()
     }
 }
 
@@ -268,15 +272,16 @@ impl Sink for MapSink<'_> {
 
     fn open(&mut self, name: Known) {
         self.open = name.header_name();
-        self.value.clear();
+        self.own.clear();
     }
 
     fn push(&mut self, part: &[u8]) {
-        self.value.extend_from_slice(part);
+        self.own.extend_from_slice(part);
     }
 
     fn close(&mut self) {
-        if let (Some(name), Ok(value)) = (self.open.take(), HeaderValue::from_bytes(&self.value)) {
+        let value = HeaderValue::from_maybe_shared(self.own.split().freeze());
+        if let (Some(name), Ok(value)) = (self.open.take(), value) {
             self.map.append(name, value);
         }
     }
