@@ -1,7 +1,7 @@
 //! Puts the tables into a page, so that no figure there is written by hand.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What stands before the tables.
 const BEGIN: &str = "<!-- peers: begin -->";
@@ -10,7 +10,7 @@ const BEGIN: &str = "<!-- peers: begin -->";
 const END: &str = "<!-- peers: end -->";
 
 /// The page of this workspace.
-const PAGE: &str = "../docs/performance.md";
+pub(crate) const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.md");
 
 /// A page with a place for the tables.
 #[derive(Debug)]
@@ -18,9 +18,8 @@ pub(crate) struct Page(PathBuf);
 
 impl Page {
     /// Fails if the page has no place for the tables, which is better known before they are made.
-    pub(crate) fn find(path: Option<&Path>) -> Result<Self, String> {
-        let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
-        let page = Self(path.map_or_else(default, Path::to_owned));
+    pub(crate) fn find(path: PathBuf) -> Result<Self, String> {
+        let page = Self(path);
         page.with("").map(|_| page)
     }
 
@@ -50,18 +49,23 @@ fn replace(page: &str, tables: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::replace;
+    use super::{PAGE, Page, replace};
 
-    const PAGE: &str = "a\n<!-- peers: begin -->\nold\n<!-- peers: end -->\nb\n";
+    const TEXT: &str = "a\n<!-- peers: begin -->\nold\n<!-- peers: end -->\nb\n";
 
     #[test]
     fn only_what_is_between_the_markers_changes() {
-        let once = replace(PAGE, "new\n").unwrap();
+        let once = replace(TEXT, "new\n").unwrap();
         assert_eq!(
             once,
             "a\n<!-- peers: begin -->\n\nnew\n\n<!-- peers: end -->\nb\n"
         );
         assert_eq!(replace(&once, "new").unwrap(), once);
+    }
+
+    #[test]
+    fn the_page_has_its_markers() {
+        assert!(Page::find(PAGE.into()).is_ok());
     }
 
     #[test]

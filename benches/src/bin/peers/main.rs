@@ -95,8 +95,8 @@ pub(crate) struct Options {
     markdown: Option<PathBuf>,
     /// Write the tables into a page, between `<!-- peers: begin -->` and `<!-- peers: end -->`. Without a
     /// file: docs/performance.md.
-    #[arg(long, value_name = "FILE", num_args = 0..=1)]
-    docs: Option<Option<PathBuf>>,
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = docs::PAGE)]
+    docs: Option<PathBuf>,
     /// Fail if Oxy misses a bar.
     #[arg(long)]
     bars: bool,
@@ -162,10 +162,7 @@ fn main() -> ExitCode {
 
 /// Measures, reports, and judges.
 fn measure(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
-    let page = match &options.docs {
-        Some(path) => Some(docs::Page::find(path.as_deref())?),
-        None => None,
-    };
+    let page = options.docs.clone().map(docs::Page::find).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
