@@ -30,7 +30,7 @@ use oxy_benches::{child, pinned};
 use self::case::Case;
 use self::proxy::Peer;
 
-/// Compares Oxy with nginx, `HAProxy`, Envoy, Caddy, Pingora and bare relays.
+/// Compares Oxy with nginx, `HAProxy`, Envoy, Caddy, Pingora, hyper and bare relays.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -78,6 +78,9 @@ pub(crate) struct Options {
     /// or what it has built before.
     #[arg(long, value_name = "PATH")]
     pingora: Option<PathBuf>,
+    /// The same for benches/hyper and the variable HYPER.
+    #[arg(long, value_name = "PATH")]
+    hyper: Option<PathBuf>,
     /// Count system calls as well: one more turn of each peer, of 2 s at most, under strace.
     #[arg(long)]
     syscalls: bool,

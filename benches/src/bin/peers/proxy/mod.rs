@@ -1,10 +1,10 @@
 //! Who is measured, and how each of them is set up.
 
 mod caddy;
+mod crates;
 mod envoy;
 mod haproxy;
 mod nginx;
-mod pingora;
 mod programs;
 
 use std::fs;
@@ -36,6 +36,8 @@ pub(crate) enum Peer {
     Caddy,
     /// Pingora, with next to nothing around it.
     Pingora,
+    /// A plain proxy on hyper and the client of hyper-util.
+    Hyper,
     /// A floor: bare tokio, copying.
     Relay,
     /// A floor: bare tokio, splicing.
@@ -67,7 +69,7 @@ pub(crate) struct Site<'a> {
 
 impl Peer {
     /// All of them; Oxy first, because the others are compared with it.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Oxy,
         Self::Nginx,
         Self::NginxUnbuffered,
@@ -75,6 +77,7 @@ impl Peer {
         Self::Envoy,
         Self::Caddy,
         Self::Pingora,
+        Self::Hyper,
         Self::Relay,
         Self::SpliceRelay,
     ];
@@ -89,6 +92,7 @@ impl Peer {
             Self::Envoy => "envoy",
             Self::Caddy => "caddy",
             Self::Pingora => "pingora",
+            Self::Hyper => "hyper",
             Self::Relay => "relay",
             Self::SpliceRelay => "splice-relay",
         }
@@ -124,7 +128,7 @@ impl Peer {
                 Some("nginx has no stream module here")
             }
             (Self::Caddy, Case::L41m) => Some("layer 4 is no part of Caddy as it comes"),
-            (Self::Pingora, Case::L41m) => Some("its proxy is one for HTTP"),
+            (Self::Pingora | Self::Hyper, Case::L41m) => Some("its proxy is one for HTTP"),
             (Self::Pingora, Case::TlsHandshakePq) => {
                 Some("its rustls has ring underneath, which has no ML-KEM")
             }
@@ -207,10 +211,13 @@ impl Peer {
                 ])
             }
             Self::Pingora => {
-                let program = site.programs.pingora.as_deref();
-                let program = program.map_err(|missing| io::Error::other(missing.clone()))?;
-                pingora::command(program, case, site)
+                let mut command = crates::command(&site.programs.pingora, case, site)?;
+                if case.tls().is_none() && case.streams().is_some() {
+                    command.push("--h2c".into());
+                }
+                command
             }
+            Self::Hyper => crates::command(&site.programs.hyper, case, site)?,
             Self::Relay => words(&[&itself()?, "relay", &listen, &origin]),
             Self::SpliceRelay => words(&[&itself()?, "relay", &listen, &origin, "--splice"]),
         })
@@ -228,6 +235,10 @@ impl Peer {
             (Self::Caddy, _) => (programs.caddy.as_path(), "version"),
             (Self::Pingora, _) => (
                 programs.pingora.as_deref().map_err(String::clone)?,
+                "--version",
+            ),
+            (Self::Hyper, _) => (
+                programs.hyper.as_deref().map_err(String::clone)?,
                 "--version",
             ),
             (Self::Relay | Self::SpliceRelay, _) => return Ok("built with the harness".into()),

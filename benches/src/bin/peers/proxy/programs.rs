@@ -4,7 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Peer, pingora};
+use super::{Peer, crates};
 use crate::Options;
 use crate::oxy::Oxy;
 
@@ -26,6 +26,7 @@ pub(crate) struct Programs {
     pub(super) caddy: PathBuf,
     /// Or why there is none.
     pub(super) pingora: Result<PathBuf, String>,
+    pub(super) hyper: Result<PathBuf, String>,
     /// Whether they can do the post-quantum key exchange.
     pub(super) nginx_mlkem: bool,
     pub(super) haproxy_mlkem: bool,
@@ -38,13 +39,14 @@ pub(crate) struct Programs {
 impl Programs {
     /// Looks for them.
     pub(crate) fn find(oxy: &Oxy, options: &Options) -> Self {
-        let asked = options.peers.contains(&Peer::Pingora);
+        let named = |peer| options.peers.contains(&peer);
         let nginx = printed("nginx", "-V");
         Self {
             oxy: oxy.program.clone(),
             envoy: find(options.envoy.as_deref(), "envoy"),
             caddy: find(options.caddy.as_deref(), "caddy"),
-            pingora: pingora::find(options.pingora.as_deref(), asked),
+            pingora: crates::find(options.pingora.as_deref(), "pingora", named(Peer::Pingora)),
+            hyper: crates::find(options.hyper.as_deref(), "hyper", named(Peer::Hyper)),
             nginx_mlkem: has_mlkem(&nginx),
             haproxy_mlkem: has_mlkem(&printed("haproxy", "-vv")),
             nginx_http2_on: version(&nginx, "nginx/")
