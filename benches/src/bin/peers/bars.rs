@@ -48,7 +48,7 @@ impl Against {
             Self::Best => "the best peer",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
-            Self::Relay => "the relay",
+            Self::Relay => "relay",
         }
     }
 }
