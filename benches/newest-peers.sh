@@ -7,7 +7,7 @@ set -euo pipefail
 dir=$(mkdir -p "$1" && cd "$1" && pwd)
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 suite=${DEBIAN_SUITE:-sid}
-packages="nginx haproxy libc6 libcrypt1 libpcre2-8-0 libssl3t64 zlib1g libzstd1 libjemalloc2 liblua5.4-0
+packages="nginx libnginx-mod-stream haproxy libc6 libcrypt1 libpcre2-8-0 libssl3t64 zlib1g libzstd1 libjemalloc2 liblua5.4-0
     libopentracing-c-wrapper0t64 libopentracing1 libopentracing1t64 libstdc++6 libgcc-s1"
 
 curl -fsS "$mirror/dists/$suite/main/binary-amd64/Packages.xz" | xz -dc >"$dir/Packages"

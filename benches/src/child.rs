@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
@@ -142,6 +143,18 @@ impl Server {
             .kill()
             .await
             .map_err(|error| format!("{}: {error}", self.name))
+    }
+
+    /// Interrupts it, as a user would at a terminal, and waits for it to end by itself.
+    pub async fn interrupt(mut self, limit: Duration) -> Result<(), String> {
+        let pid = i32::try_from(self.pid()?).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| format!("{} has no process", self.name))?;
+        kill_process(pid, Signal::INT).map_err(|error| format!("{}: {error}", self.name))?;
+        match timeout(limit, self.child.wait()).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(format!("{}: {error}", self.name)),
+            Err(_) => Err(format!("{} does not end", self.name)),
+        }
     }
 
     async fn listening(&mut self, at: SocketAddr) -> Result<(), String> {

@@ -50,11 +50,26 @@ pub(crate) enum Case {
     /// GET of 1 KiB at a fixed rate (`--rate`), 64 keep-alive connections.
     #[value(name = "rate-1k")]
     Rate1k,
+    /// GET of 1 KiB at half of what the slowest peer can do, 64 keep-alive connections.
+    #[value(name = "half-1k")]
+    Half1k,
+    /// The same over TLS.
+    #[value(name = "tls-half-1k")]
+    TlsHalf1k,
+}
+
+/// Where the rate of a case comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// From `--rate`.
+    Asked,
+    /// From this case: each round runs it first, and offers half of what the slowest peer could do.
+    HalfOf(Case),
 }
 
 impl Case {
     /// What runs when no case is named: all but the one that needs a rate chosen.
-    pub(crate) const DEFAULT: [Self; 15] = [
+    pub(crate) const DEFAULT: [Self; 17] = [
         Self::Get1k,
         Self::Get64k,
         Self::Get1m,
@@ -70,6 +85,8 @@ impl Case {
         Self::TlsIdle,
         Self::H2Get1k,
         Self::H2cGet1k,
+        Self::Half1k,
+        Self::TlsHalf1k,
     ];
 
     /// Its name on the command line.
@@ -91,6 +108,8 @@ impl Case {
             Self::H2Get1k => "h2-get-1k",
             Self::H2cGet1k => "h2c-get-1k",
             Self::Rate1k => "rate-1k",
+            Self::Half1k => "half-1k",
+            Self::TlsHalf1k => "tls-half-1k",
         }
     }
 
@@ -111,6 +130,11 @@ impl Case {
         if matches!(self, Self::TlsHandshake | Self::TlsHandshakePq) {
             said.push("a full handshake and one GET for each request, no resumption".into());
         }
+        if matches!(self.offer(), Some(Offer::HalfOf(_))) {
+            said.push(
+                "the same rate for all: half of what the slowest can do in that round".into(),
+            );
+        }
         (!said.is_empty()).then(|| said.join("; "))
     }
 
@@ -128,6 +152,7 @@ impl Case {
             | Self::TlsGet1m
             | Self::TlsPost1m
             | Self::TlsIdle
+            | Self::TlsHalf1k
             | Self::H2Get1k => Some(Group::X25519),
             _ => None,
         }
@@ -149,9 +174,24 @@ impl Case {
         match self {
             Self::Conn | Self::TlsHandshake | Self::TlsHandshakePq => Shape::Fresh,
             Self::Idle | Self::TlsIdle => Shape::Idle,
-            Self::Rate1k => Shape::Rate,
+            Self::Rate1k | Self::Half1k | Self::TlsHalf1k => Shape::Rate,
             _ => Shape::Closed,
         }
+    }
+
+    /// Where its rate comes from, if it has one.
+    pub(crate) fn offer(self) -> Option<Offer> {
+        match self {
+            Self::Rate1k => Some(Offer::Asked),
+            Self::Half1k => Some(Offer::HalfOf(Self::Get1k)),
+            Self::TlsHalf1k => Some(Offer::HalfOf(Self::TlsGet1k)),
+            _ => None,
+        }
+    }
+
+    /// What is counted: a MiB in bulk, where that is one request, and a request otherwise.
+    pub(crate) fn unit(self) -> &'static str {
+        if self.size() == 1 << 20 { "MiB" } else { "req" }
     }
 
     /// What is asked for.
@@ -181,5 +221,29 @@ impl Case {
             Self::Idle | Self::TlsIdle => 5000,
             _ => 64,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Case, Offer};
+    use crate::load::Shape;
+
+    #[test]
+    fn a_rate_has_an_origin() {
+        for case in Case::DEFAULT {
+            assert_eq!(case.shape() == Shape::Rate, case.offer().is_some());
+            if let Some(Offer::HalfOf(saturated)) = case.offer() {
+                assert_eq!(saturated.shape(), Shape::Closed);
+                assert_eq!(saturated.tls(), case.tls());
+                assert_eq!(saturated.connections(), case.connections());
+            }
+        }
+    }
+
+    #[test]
+    fn bulk_counts_in_mib() {
+        assert_eq!(Case::TlsPost1m.unit(), "MiB");
+        assert_eq!(Case::Get64k.unit(), "req");
     }
 }

@@ -3,6 +3,8 @@
 
 mod bars;
 mod case;
+mod docs;
+mod figure;
 mod identity;
 mod load;
 mod machine;
@@ -13,7 +15,9 @@ mod proxy;
 mod relay;
 mod report;
 mod rounds;
+mod syscalls;
 mod table;
+mod turn;
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -26,7 +30,7 @@ use oxy_benches::{child, pinned};
 use self::case::Case;
 use self::proxy::Peer;
 
-/// Compares Oxy with nginx, `HAProxy`, Envoy and bare relays.
+/// Compares Oxy with nginx, `HAProxy`, Envoy, Caddy, Pingora, hyper and bare relays.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -67,6 +71,19 @@ pub(crate) struct Options {
     /// The Envoy to run. Without it: the variable ENVOY, or target/envoy/bin/envoy, or the one on the path.
     #[arg(long, value_name = "PATH")]
     envoy: Option<PathBuf>,
+    /// The Caddy to run. Without it: the variable CADDY, or target/caddy/bin/caddy, or the one on the path.
+    #[arg(long, value_name = "PATH")]
+    caddy: Option<PathBuf>,
+    /// The program of benches/pingora to run. Without it: the variable PINGORA, or what `--peer pingora` builds,
+    /// or what it has built before.
+    #[arg(long, value_name = "PATH")]
+    pingora: Option<PathBuf>,
+    /// The same for benches/hyper and the variable HYPER.
+    #[arg(long, value_name = "PATH")]
+    hyper: Option<PathBuf>,
+    /// Count system calls as well: one more turn of each peer, of 2 s at most, under strace.
+    #[arg(long)]
+    syscalls: bool,
     /// The core that the proxies run on.
     #[arg(long, default_value_t = 0)]
     proxy_cpu: usize,
@@ -79,6 +96,10 @@ pub(crate) struct Options {
     /// Write the tables as Markdown.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
+    /// Write the tables into a page, between `<!-- peers: begin -->` and `<!-- peers: end -->`. Without a
+    /// file: docs/performance.md.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = docs::PAGE)]
+    docs: Option<PathBuf>,
     /// Fail if Oxy misses a bar.
     #[arg(long)]
     bars: bool,
@@ -144,6 +165,7 @@ fn main() -> ExitCode {
 
 /// Measures, reports, and judges.
 fn measure(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
+    let page = options.docs.clone().map(docs::Page::find).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -165,6 +187,9 @@ fn measure(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     }
     if let Some(path) = &options.markdown {
         std::fs::write(path, report.markdown())?;
+    }
+    if let Some(page) = page {
+        page.write(&report.markdown())?;
     }
     let missed = report.bars().iter().any(|bar| !bar.met);
     Ok(if options.bars && missed {

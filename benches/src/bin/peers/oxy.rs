@@ -29,7 +29,7 @@ impl Oxy {
         }
         let program = match &options.oxy {
             Some(path) => path.clone(),
-            None => binary::build()?,
+            None => binary::oxy()?,
         };
         let template = std::iter::once(program.display().to_string())
             .chain(words(ARGUMENTS))

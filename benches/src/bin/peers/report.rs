@@ -7,9 +7,11 @@ use serde_json::{Value, json};
 use crate::Options;
 use crate::bars::{self, Bar};
 use crate::case::Case;
-use crate::load::{Sample, Shape};
+use crate::figure::Figure;
+use crate::load::Sample;
 use crate::machine::Machine;
 use crate::proxy::Peer;
+use crate::syscalls::Syscalls;
 use crate::table;
 
 /// A row below this share of the best peer's throughput fails unless its core was
@@ -19,91 +21,12 @@ const COLLAPSED: f64 = 0.5;
 /// A proxy that has work to do for this many percent of the time has not stalled; it is slow.
 const SATURATED: f64 = 90.0;
 
+/// A proxy that answers less than this share of what is offered has a queue that grows, and its latency tells how long
+/// the window was.
+const KEPT_UP: f64 = 0.95;
+
 /// Descriptors beyond the clients' that an idle proxy may hold.
 const MAX_EXTRA_FILES: usize = 512;
-
-/// A figure of a sample.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Figure {
-    /// Requests each second.
-    Rate,
-    /// Processor time of each request, in microseconds.
-    Cpu,
-    /// How much of the time the proxy ran, in percent of one core.
-    Ran,
-    /// How much of the time it wanted to, and something else had the core.
-    Waited,
-    /// Median latency.
-    P50,
-    /// 99th percentile of latency.
-    P99,
-    /// 99.9th percentile of latency.
-    P999,
-    /// Resident memory, in KiB.
-    Rss,
-    /// Resident bytes for each idle connection.
-    Idle,
-}
-
-impl Figure {
-    /// All of them, in the order of the columns.
-    pub(crate) const ALL: [Self; 9] = [
-        Self::Rate,
-        Self::Cpu,
-        Self::Ran,
-        Self::Waited,
-        Self::P50,
-        Self::P99,
-        Self::P999,
-        Self::Rss,
-        Self::Idle,
-    ];
-
-    /// The heading of its column, and its key in JSON.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Rate => "req/s",
-            Self::Cpu => "cpu us/req",
-            Self::Ran => "core %",
-            Self::Waited => "wait %",
-            Self::P50 => "p50 us",
-            Self::P99 => "p99 us",
-            Self::P999 => "p99.9 us",
-            Self::Rss => "rss KiB",
-            Self::Idle => "bytes/idle conn",
-        }
-    }
-
-    /// Whether a case measures it.
-    pub(crate) fn applies(self, case: Case) -> bool {
-        match self {
-            Self::Idle => case.shape() == Shape::Idle,
-            Self::Rss => true,
-            Self::P999 => case == Case::Rate1k,
-            _ => case.shape() != Shape::Idle,
-        }
-    }
-
-    /// Whether Oxy's is worth dividing by a peer's.
-    pub(crate) fn compares(self) -> bool {
-        !matches!(self, Self::Ran | Self::Waited)
-    }
-
-    fn of(self, sample: &Sample) -> Option<f64> {
-        match self {
-            Self::Rate => Some(sample.requests as f64 / sample.seconds),
-            Self::Cpu if sample.requests == 0 => None,
-            Self::Cpu => Some(sample.cpu_ns as f64 / 1000.0 / sample.requests as f64),
-            Self::Ran => Some(sample.cpu_ns as f64 / 1e7 / sample.seconds),
-            Self::Waited => Some(sample.waited_ns as f64 / 1e7 / sample.seconds),
-            Self::P50 => Some(sample.p50_us),
-            Self::P99 => Some(sample.p99_us),
-            Self::P999 => Some(sample.p999_us),
-            Self::Rss => Some(sample.rss_bytes as f64 / 1024.0),
-            Self::Idle => sample.idle_bytes,
-        }
-    }
-}
 
 /// One peer in one case.
 #[derive(Debug)]
@@ -116,6 +39,8 @@ pub(crate) struct Row {
     pub(crate) left_out: Option<String>,
     /// Why its figures count for nothing.
     pub(crate) failure: Option<String>,
+    /// Its system calls, if they were counted.
+    pub(crate) syscalls: Option<Result<Syscalls, String>>,
 }
 
 impl Row {
@@ -126,6 +51,10 @@ impl Row {
             Ok(sample) if sample.wrong > 0 => Some(format!("{} wrong answers", sample.wrong)),
             Ok(sample) if sample.errors > 0 => Some(format!("{} broken exchanges", sample.errors)),
             Ok(sample) if sample.requests == 0 => Some("no answers".into()),
+            Ok(sample) if kept_up(sample) < KEPT_UP => Some(format!(
+                "it kept up with {:.0}% of what was offered",
+                kept_up(sample) * 100.0
+            )),
             Ok(sample) => sample
                 .extra_files
                 .filter(|&extra| extra > MAX_EXTRA_FILES)
@@ -137,6 +66,7 @@ impl Row {
             samples,
             left_out: None,
             failure,
+            syscalls: None,
         }
     }
 
@@ -148,6 +78,7 @@ impl Row {
             samples: Vec::new(),
             left_out: Some(reason),
             failure: None,
+            syscalls: None,
         }
     }
 
@@ -269,7 +200,7 @@ impl Report {
                 let oxy = oxy.filter(|_| figure.compares());
                 let ratio = oxy.and_then(|oxy| row.oxy_ratio(oxy, figure));
                 let value = json!({ "median": row.median(figure), "oxy_ratio": ratio });
-                (figure.name().to_owned(), value)
+                (figure.name(row.case), value)
             });
             json!({
                 "case": row.case.name(),
@@ -277,6 +208,10 @@ impl Report {
                 "figures": figures.collect::<serde_json::Map<_, _>>(),
                 "left_out": row.left_out,
                 "failure": row.failure,
+                "syscalls": row.syscalls.as_ref().map(|counted| match counted {
+                    Ok(counted) => json!(counted),
+                    Err(error) => json!({ "error": error }),
+                }),
                 "rounds": row.samples.iter().map(|sample| match sample {
                     Ok(sample) => json!(sample),
                     Err(error) => json!({ "error": error }),
@@ -296,6 +231,13 @@ impl Report {
     }
 }
 
+/// The share of what was offered that was answered.
+fn kept_up(sample: &Sample) -> f64 {
+    sample
+        .offered
+        .map_or(1.0, |rate| sample.requests as f64 / sample.seconds / rate)
+}
+
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -308,8 +250,9 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Figure, Row, median};
+    use super::{Row, median};
     use crate::case::Case;
+    use crate::figure::Figure;
     use crate::load::Sample;
     use crate::proxy::Peer;
 
@@ -337,6 +280,21 @@ mod tests {
         let oxy = row(Peer::Oxy, &[10, 40, 10]);
         let nginx = row(Peer::Nginx, &[20, 80, 5]);
         assert_eq!(nginx.oxy_ratio(&oxy, Figure::Cpu), Some(0.5));
+    }
+
+    #[test]
+    fn a_queue_that_grows_fails_the_row() {
+        let offered = |requests| {
+            vec![Ok(Sample {
+                requests,
+                seconds: 1.0,
+                offered: Some(100.0),
+                ..Sample::default()
+            })]
+        };
+        let row = |requests| Row::new(Case::Rate1k, Peer::Oxy, offered(requests));
+        assert!(row(90).failure.is_some());
+        assert_eq!(row(99).failure, None);
     }
 
     #[test]

@@ -2,24 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::time::Duration;
+
+use oxy_benches::child::{Server, TempDir, free_address};
 
 use crate::Options;
-use crate::case::Case;
+use crate::case::{Case, Offer};
 use crate::identity::Identity;
 use crate::load::{Sample, Shape};
 use crate::machine::Machine;
 use crate::oxy::Oxy;
-use crate::proxy::{Peer, Programs, Site};
+use crate::proxy::{Peer, Programs};
 use crate::report::{Report, Row};
-use oxy_benches::child::{Server, TempDir, free_address, output};
+use crate::turn::{Pace, Turns};
 
 /// Measures everything that the options ask for.
 pub(crate) async fn run(options: &Options) -> Result<Report, Box<dyn Error>> {
     let peers = chosen(&options.peers, &Peer::ALL, Some(Peer::Oxy));
     let cases = chosen(&options.cases, &Case::DEFAULT, None);
     let oxy = Oxy::find(options)?;
-    let programs = Programs::find(&oxy, options.envoy.as_deref());
+    let programs = Programs::find(&oxy, options);
     let dir = TempDir::new()?;
     let identity = Identity::mint(&dir.sub("identity")?)?;
 
@@ -33,6 +34,15 @@ pub(crate) async fn run(options: &Options) -> Result<Report, Box<dyn Error>> {
         &dir.sub("origin")?,
     )
     .await?;
+    let turns = Turns {
+        options,
+        itself,
+        origin: origin_at,
+        oxy: &oxy,
+        identity: &identity,
+        programs: &programs,
+        dir: &dir,
+    };
 
     let versions: BTreeMap<_, _> = peers
         .iter()
@@ -47,31 +57,31 @@ pub(crate) async fn run(options: &Options) -> Result<Report, Box<dyn Error>> {
         let mut samples: BTreeMap<Peer, Vec<Result<Sample, String>>> = BTreeMap::new();
         for round in 0..options.runs as usize {
             // Another one goes first in each round: no place in the order is an advantage.
-            for turn in 0..fit.len() {
-                let peer = fit[(turn + round) % fit.len()];
-                eprintln!("{} round {} {}", case.name(), round + 1, peer.name());
-                let sub = dir.sub(&format!("{}-{}-{round}", case.name(), peer.name()))?;
-                let listen = free_address()?;
-                let site = Site {
-                    listen,
-                    origin: origin_at,
-                    dir: &sub,
-                    oxy_cmd: &oxy.template,
-                    identity: &identity,
-                    programs: &programs,
+            let mut order = fit.clone();
+            order.rotate_left(round % fit.len().max(1));
+            let name = format!("{} round {}", case.name(), round + 1);
+            let rate = rate(&turns, case, &name, &order).await;
+            for peer in order {
+                let sample = match &rate {
+                    Ok(rate) => {
+                        let pace = Pace::measured(case, options, *rate);
+                        turns.take(&name, case, peer, pace).await
+                    }
+                    Err(error) => Err(error.clone()),
                 };
-                let sample = one(options, &itself, case, peer, &site).await;
                 if let Err(error) = &sample {
                     eprintln!("  failed: {error}");
                 }
                 samples.entry(peer).or_default().push(sample);
             }
         }
-        rows.extend(
-            samples
-                .into_iter()
-                .map(|(peer, samples)| Row::new(case, peer, samples)),
-        );
+        for (peer, samples) in samples {
+            let mut row = Row::new(case, peer, samples);
+            if options.syscalls && matches!(case.shape(), Shape::Closed | Shape::Fresh) {
+                row.syscalls = Some(turns.count(case, peer).await);
+            }
+            rows.push(row);
+        }
         rows.extend(unfit.into_iter().map(|peer| {
             let missing = versions
                 .get(&peer)
@@ -87,47 +97,39 @@ pub(crate) async fn run(options: &Options) -> Result<Report, Box<dyn Error>> {
     Ok(Report::new(Machine::here(), options, versions, rows))
 }
 
-/// One peer, started afresh: what an earlier run left in its memory is not measured.
-async fn one(
-    options: &Options,
-    itself: &str,
+/// What is offered in one round of a case, to all the same, if the case has a rate.
+///
+/// Half of what the slowest can do leaves none of them a queue of its own making. Half of what Oxy can do is more than
+/// some can do at all, and what they would show is how long the window was.
+async fn rate(
+    turns: &Turns<'_>,
     case: Case,
-    peer: Peer,
-    site: &Site<'_>,
-) -> Result<Sample, String> {
-    let command = peer
-        .prepare(case, site)
-        .map_err(|error| error.to_string())?;
-    let server = Server::start(&command, options.proxy_cpu, site.listen, site.dir).await?;
-    let seconds = if case.shape() == Shape::Idle {
-        options.seconds.max(3.0)
-    } else {
-        options.seconds
+    name: &str,
+    order: &[Peer],
+) -> Result<Option<f64>, String> {
+    let saturated = match case.offer() {
+        None => return Ok(None),
+        Some(Offer::Asked) => return Ok(Some(turns.options.rate)),
+        Some(Offer::HalfOf(saturated)) => saturated,
     };
-    let mut load = vec![
-        itself.to_owned(),
-        "load".into(),
-        format!("--target={}", site.listen),
-        format!("--pid={}", server.pid()?),
-        format!("--shape={}", name(&case.shape())),
-        format!("--method={}", name(&case.method())),
-        format!("--size={}", case.size()),
-        format!("--connections={}", case.connections()),
-        format!("--warmup={}", options.warmup),
-        format!("--seconds={seconds}"),
-        format!("--rate={}", options.rate),
-    ];
-    if let Some(group) = case.tls() {
-        load.push(format!("--tls={}", name(&group)));
+    let mut most = Vec::new();
+    for &peer in order.iter().filter(|peer| !peer.is_floor()) {
+        let name = format!("{name} saturation");
+        let pace = Pace::probing(turns.options);
+        match turns.take(&name, saturated, peer, pace).await {
+            Ok(sample) => most.push(sample.requests as f64 / sample.seconds),
+            Err(error) => eprintln!("  failed: {error}"),
+        }
     }
-    if let Some(streams) = case.streams() {
-        load.push(format!("--streams={streams}"));
-    }
-    // Beyond the window: the start, and opening the idle connections.
-    let limit = Duration::from_secs_f64(options.warmup + seconds + 45.0);
-    let printed = output(&load, options.load_cpu, limit).await?;
-    server.stop().await?;
-    serde_json::from_slice(&printed).map_err(|error| error.to_string())
+    half_of_least(&most)
+        .map(Some)
+        .ok_or_else(|| "nobody could be saturated".into())
+}
+
+/// Half of the least that anybody could do, of those that could do anything.
+fn half_of_least(most: &[f64]) -> Option<f64> {
+    let some = most.iter().copied().filter(|&rate| rate > 0.0);
+    some.min_by(f64::total_cmp).map(|least| least / 2.0)
 }
 
 /// What was asked for, without repetitions and in order; everything if nothing was.
@@ -143,10 +145,14 @@ fn chosen<T: Copy + Ord>(asked: &[T], all: &[T], always: Option<T>) -> Vec<T> {
     chosen
 }
 
-/// A value's name on the command line.
-fn name(value: &impl clap::ValueEnum) -> String {
-    value
-        .to_possible_value()
-        .map(|value| value.get_name().to_owned())
-        .unwrap_or_default()
+#[cfg(test)]
+mod tests {
+    use super::half_of_least;
+
+    #[test]
+    fn who_did_nothing_sets_no_rate() {
+        assert_eq!(half_of_least(&[900.0, 0.0, 400.0]), Some(200.0));
+        assert_eq!(half_of_least(&[0.0]), None);
+        assert_eq!(half_of_least(&[]), None);
+    }
 }

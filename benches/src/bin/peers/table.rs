@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use crate::case::Case;
+use crate::figure::Figure;
 use crate::proxy::Peer;
-use crate::report::{Figure, Report, Row};
+use crate::report::{Report, Row};
 
 /// How a table is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,11 @@ pub(crate) fn render(report: &Report, style: Style) -> String {
             let _ = writeln!(out, "{note}{end}");
         }
         draw(&mut out, style, &cells(report, case));
+        let counted = syscalls(report, case);
+        if counted.len() > 1 {
+            out.push('\n');
+            draw(&mut out, style, &counted);
+        }
     }
     let bars = report.bars();
     if !bars.is_empty() {
@@ -45,7 +51,11 @@ pub(crate) fn render(report: &Report, style: Style) -> String {
             let verdict = if bar.met { "met" } else { "MISSED" };
             vec![
                 bar.name.clone(),
-                number(Some(bar.limit)),
+                format!(
+                    "{} {}",
+                    if bar.below { "<" } else { "<=" },
+                    number(Some(bar.limit))
+                ),
                 number(bar.value),
                 verdict.into(),
             ]
@@ -74,7 +84,7 @@ fn cells(report: &Report, case: Case) -> Vec<Vec<String>> {
         .collect();
     let mut header = vec!["peer".to_owned()];
     for figure in &figures {
-        header.push(figure.name().to_owned());
+        header.push(figure.name(case));
         if figure.compares() {
             header.push("x".to_owned());
         }
@@ -93,6 +103,25 @@ fn cells(report: &Report, case: Case) -> Vec<Vec<String>> {
         }
         line.push(remark(row));
         cells.push(line);
+    }
+    cells
+}
+
+/// The header and the rows of a case's system calls, if they were counted.
+fn syscalls(report: &Report, case: Case) -> Vec<Vec<String>> {
+    let unit = case.unit();
+    let mut cells = vec![vec![
+        "peer".to_owned(),
+        format!("syscalls/{unit}"),
+        "of which".to_owned(),
+    ]];
+    for row in report.rows.iter().filter(|row| row.case == case) {
+        let (each, most) = match &row.syscalls {
+            None => continue,
+            Some(Ok(counted)) => (Some(counted.each()), counted.most()),
+            Some(Err(error)) => (None, error.clone()),
+        };
+        cells.push(vec![row.peer.name().to_owned(), number(each), most]);
     }
     cells
 }

@@ -120,7 +120,7 @@ fn soak(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
 async fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let program = match &options.oxy {
         Some(path) => path.clone(),
-        None => binary::build()?,
+        None => binary::oxy()?,
     };
     let dir = child::TempDir::new()?;
     let tally = Arc::new(Tally::default());

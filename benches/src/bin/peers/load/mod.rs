@@ -87,6 +87,12 @@ pub(crate) struct Sample {
     pub(crate) cpu_ns: u64,
     /// How long it waited for its core within the window.
     pub(crate) waited_ns: u64,
+    /// How much of its time the kernel took, as far as ticks can tell.
+    pub(crate) kernel_ns: Option<f64>,
+    /// How often it gave its core away, or lost it, within the window.
+    pub(crate) switches: u64,
+    /// Requests each second that were offered, where a rate was.
+    pub(crate) offered: Option<f64>,
     /// Latency percentiles, in microseconds.
     pub(crate) p50_us: f64,
     /// See [`p50_us`](Self::p50_us).
@@ -157,11 +163,14 @@ impl<'a> Window<'a> {
     fn finish(self, tally: Tally) -> Result<Sample, Box<dyn Error>> {
         let after = usage::processor(self.load.pid)?;
         let (at, before) = self.opened.ok_or("the window never opened")?;
+        let used = after - before;
         Ok(Sample {
             requests: self.latency.count(),
             seconds: at.elapsed().as_secs_f64(),
-            cpu_ns: after.ran_ns.saturating_sub(before.ran_ns),
-            waited_ns: after.waited_ns.saturating_sub(before.waited_ns),
+            cpu_ns: used.ran_ns,
+            waited_ns: used.waited_ns,
+            kernel_ns: used.kernel_ns(),
+            switches: used.slept + used.preempted,
             p50_us: self.latency.percentile_us(0.5),
             p99_us: self.latency.percentile_us(0.99),
             p999_us: self.latency.percentile_us(0.999),
@@ -211,11 +220,15 @@ fn rated(load: &Load) -> Result<Sample, Box<dyn Error>> {
     loop {
         let now = Instant::now();
         if window.tick(now)? {
-            // What is still unanswered has waited at least this long.
+            // What is still unanswered has waited at least this long, and is no answer.
+            let unanswered = overdue.len() as u64;
             for at in overdue {
                 window.record(now.duration_since(at));
             }
-            return window.finish(fleet.tally);
+            let mut sample = window.finish(fleet.tally)?;
+            sample.requests = sample.requests.saturating_sub(unanswered);
+            sample.offered = Some(load.rate);
+            return Ok(sample);
         }
         while due <= now {
             overdue.push_back(due);

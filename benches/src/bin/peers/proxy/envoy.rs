@@ -1,31 +1,15 @@
 //! Envoy, set up as its own guide to benchmarks asks for: one worker, no request ids,
 //! no statistics that vary by request, and no circuit breaker in the way.
 
-use std::env;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::Site;
 use crate::case::Case;
 
-/// Where the README's commands put it.
-const INSTALLED: &str = "../target/envoy/bin/envoy";
-
 /// For its circuit breakers, whose defaults are close to what HTTP/2 has in flight here.
 const UNLIMITED: u32 = 1_000_000;
-
-/// The one that is asked for, or that is where one would look.
-pub(super) fn find(asked: Option<&Path>) -> PathBuf {
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join(INSTALLED);
-    match (asked, env::var_os("ENVOY")) {
-        (Some(asked), _) => asked.to_owned(),
-        (None, Some(named)) => named.into(),
-        (None, None) if installed.exists() => installed,
-        (None, None) => "envoy".into(),
-    }
-}
 
 /// Its static configuration, in JSON, which it takes as well as YAML.
 pub(super) fn config(case: Case, site: &Site<'_>) -> Value {

@@ -1,5 +1,7 @@
 //! Who is measured, and how each of them is set up.
 
+mod caddy;
+mod crates;
 mod envoy;
 mod haproxy;
 mod nginx;
@@ -30,6 +32,12 @@ pub(crate) enum Peer {
     Haproxy,
     /// Envoy.
     Envoy,
+    /// Caddy.
+    Caddy,
+    /// Pingora, with next to nothing around it.
+    Pingora,
+    /// A plain proxy on hyper and the client of hyper-util.
+    Hyper,
     /// A floor: bare tokio, copying.
     Relay,
     /// A floor: bare tokio, splicing.
@@ -61,12 +69,15 @@ pub(crate) struct Site<'a> {
 
 impl Peer {
     /// All of them; Oxy first, because the others are compared with it.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Oxy,
         Self::Nginx,
         Self::NginxUnbuffered,
         Self::Haproxy,
         Self::Envoy,
+        Self::Caddy,
+        Self::Pingora,
+        Self::Hyper,
         Self::Relay,
         Self::SpliceRelay,
     ];
@@ -79,6 +90,9 @@ impl Peer {
             Self::NginxUnbuffered => "nginx-unbuffered",
             Self::Haproxy => "haproxy",
             Self::Envoy => "envoy",
+            Self::Caddy => "caddy",
+            Self::Pingora => "pingora",
+            Self::Hyper => "hyper",
             Self::Relay => "relay",
             Self::SpliceRelay => "splice-relay",
         }
@@ -106,9 +120,18 @@ impl Peer {
             (Self::Relay | Self::SpliceRelay, Case::Conn | Case::Idle) => {
                 Some("a relay has no upstream keep-alive")
             }
-            (Self::SpliceRelay, Case::Get1k | Case::Rate1k) => Some("splicing is for bulk"),
+            (Self::SpliceRelay, Case::Get1k | Case::Rate1k | Case::Half1k) => {
+                Some("splicing is for bulk")
+            }
             (Self::NginxUnbuffered, Case::L41m) => Some("the same as nginx at layer 4"),
-            (Self::Nginx, Case::L41m) => nginx::lacks_stream(),
+            (Self::Nginx, Case::L41m) if programs.nginx_stream.is_none() => {
+                Some("nginx has no stream module here")
+            }
+            (Self::Caddy, Case::L41m) => Some("layer 4 is no part of Caddy as it comes"),
+            (Self::Pingora | Self::Hyper, Case::L41m) => Some("its proxy is one for HTTP"),
+            (Self::Pingora, Case::TlsHandshakePq) => {
+                Some("its rustls has ring underneath, which has no ML-KEM")
+            }
             _ => None,
         }
     }
@@ -175,6 +198,26 @@ impl Peer {
                     "error",
                 ])
             }
+            Self::Caddy => {
+                fs::write(&config, caddy::config(case, site))?;
+                let (caddy, config) = (&site.programs.caddy, config.display().to_string());
+                words(&[
+                    &caddy.display().to_string(),
+                    "run",
+                    "--config",
+                    &config,
+                    "--adapter",
+                    "caddyfile",
+                ])
+            }
+            Self::Pingora => {
+                let mut command = crates::command(&site.programs.pingora, case, site)?;
+                if case.tls().is_none() && case.streams().is_some() {
+                    command.push("--h2c".into());
+                }
+                command
+            }
+            Self::Hyper => crates::command(&site.programs.hyper, case, site)?,
             Self::Relay => words(&[&itself()?, "relay", &listen, &origin]),
             Self::SpliceRelay => words(&[&itself()?, "relay", &listen, &origin, "--splice"]),
         })
@@ -189,6 +232,15 @@ impl Peer {
             (Self::Nginx | Self::NginxUnbuffered, _) => (Path::new("nginx"), "-v"),
             (Self::Haproxy, _) => (Path::new("haproxy"), "-v"),
             (Self::Envoy, _) => (programs.envoy.as_path(), "--version"),
+            (Self::Caddy, _) => (programs.caddy.as_path(), "version"),
+            (Self::Pingora, _) => (
+                programs.pingora.as_deref().map_err(String::clone)?,
+                "--version",
+            ),
+            (Self::Hyper, _) => (
+                programs.hyper.as_deref().map_err(String::clone)?,
+                "--version",
+            ),
             (Self::Relay | Self::SpliceRelay, _) => return Ok("built with the harness".into()),
         };
         let output = Command::new(program)

@@ -1,25 +1,14 @@
 //! nginx, set up as somebody who knows it would.
 
-use std::path::Path;
-
 use super::Site;
 use crate::case::Case;
-
-/// Where Debian's `libnginx-mod-stream` puts the module.
-const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
-
-/// Why there is no layer 4 row, if there is none.
-pub(super) fn lacks_stream() -> Option<&'static str> {
-    (!Path::new(STREAM_MODULE).exists()).then_some("nginx has no stream module here")
-}
 
 /// One process instead of a master and a worker: the event loop is the same, and
 /// the process that is measured and killed is the one that was started.
 pub(super) fn config(case: Case, site: &Site<'_>, buffered: bool) -> String {
-    let module = if case.layer_4() {
-        format!("load_module {STREAM_MODULE};\n")
-    } else {
-        String::new()
+    let module = match &site.programs.nginx_stream {
+        Some(module) if case.layer_4() => format!("load_module {};\n", module.display()),
+        _ => String::new(),
     };
     let body = if case.layer_4() {
         stream(site)
@@ -58,10 +47,10 @@ fn http(case: Case, site: &Site<'_>, buffered: bool) -> String {
         None => String::new(),
     };
     let ssl = if case.tls().is_some() { " ssl" } else { "" };
-    let http2 = if case.streams().is_some() {
-        " http2"
-    } else {
-        ""
+    let (http2, http2_on) = match (case.streams(), site.programs.nginx_http2_on) {
+        (None, _) => ("", ""),
+        (Some(_), false) => (" http2", ""),
+        (Some(_), true) => ("", "http2 on;\n"),
     };
     // Never through a file: neither row is about disks. The unbuffered row passes on
     // what one read took; of 16, 64 and 256 KiB the last did best over all cases.
@@ -94,7 +83,7 @@ fn http(case: Case, site: &Site<'_>, buffered: bool) -> String {
          upstream origin {{ server {origin}; keepalive {upstreams}; keepalive_requests 1000000000; }}\n\
          server {{\n\
          listen {listen}{ssl}{http2} backlog=4096;\n\
-         {tls}\
+         {http2_on}{tls}\
          location / {{\n\
          proxy_pass http://origin;\n\
          proxy_http_version 1.1;\n\

@@ -1,36 +1,12 @@
 //! What a process tree has used, from `/proc`.
 
+mod processor;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What a process, its threads and its descendants have had of the processor, in nanoseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Processor {
-    /// How long they ran.
-    pub ran_ns: u64,
-    /// How long they could have run, while something else had the core.
-    pub waited_ns: u64,
-}
-
-/// The time of a process tree.
-///
-/// `schedstat` counts user and system time together and in nanoseconds, where
-/// `stat` has ticks of 10 ms. What the kernel does in soft interrupts on the
-/// process's own time is included, as it is in `stat`.
-pub fn processor(pid: u32) -> io::Result<Processor> {
-    let mut total = Processor::default();
-    for task in tasks(pid)? {
-        // A thread may end while it is looked at.
-        let Ok(text) = fs::read_to_string(task.join("schedstat")) else {
-            continue;
-        };
-        let mut numbers = text.split_whitespace().map(|ns| ns.parse().unwrap_or(0));
-        total.ran_ns += numbers.next().unwrap_or(0);
-        total.waited_ns += numbers.next().unwrap_or(0);
-    }
-    Ok(total)
-}
+pub use self::processor::{Processor, processor};
 
 /// Resident memory of a process and its descendants, in bytes.
 ///
@@ -80,8 +56,8 @@ fn tasks_of(pid: u32) -> io::Result<Vec<PathBuf>> {
         .collect()
 }
 
-/// A process and its descendants.
-fn tree(root: u32) -> io::Result<Vec<u32>> {
+/// A process and its descendants, the process itself first.
+pub fn tree(root: u32) -> io::Result<Vec<u32>> {
     let mut found = vec![root];
     let mut next = 0;
     while let Some(&pid) = found.get(next) {
