@@ -129,7 +129,8 @@ impl<'a> Trip<'a> {
         };
         let place = course.pick.as_ref().map(Pick::connection).transpose()?;
         loop {
-            match way.offramp.open(&endpoint.target, between.client).await {
+            let (target, name) = (&endpoint.target, endpoint.name.as_ref());
+            match way.offramp.open_as(target, name, between.client).await {
                 Ok(Far {
                     carrier: Carrier::Stream(stream),
                     facts,
