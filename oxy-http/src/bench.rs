@@ -35,7 +35,7 @@ impl PooledEndpoint {
     /// A pool that holds `links`, all to `target`. Needs a tokio runtime.
     pub fn new(target: &Target, links: impl IntoIterator<Item = Arc<Link>>) -> Self {
         let pool = Pool::new(PoolOptions::default(), Way::nowhere());
-        let endpoint = pool.endpoint(target);
+        let endpoint = pool.endpoint(target, None);
         for link in links {
             give_back(endpoint.lease(None), link);
         }

@@ -156,7 +156,7 @@ impl Desk {
 
     /// A place that a hook names.
     pub(crate) fn to(self: &Arc<Self>, target: &Target) -> Going {
-        self.going(self.open.endpoint(target))
+        self.going(self.open.endpoint(target, None))
     }
 
     fn going(self: &Arc<Self>, endpoint: Arc<Endpoint>) -> Going {

@@ -206,6 +206,10 @@ impl Default for PoolOptions {
 ///
 /// Only what is safe is retried at all: a request that never left, or one with an idempotent method (RFC 9110 section
 /// 9.2.2) and a replayable body whose reused connection died before a byte of the response came back.
+///
+/// Requests that an origin of HTTP/2 says it did not look at (`REFUSED_STREAM`, or a GOAWAY before them) are no retries to
+/// `max` and to the budgets, neither to this one nor to that of a cluster, as nothing is done twice: they are sent up to five
+/// times more, unless `max` is 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(
@@ -214,7 +218,7 @@ impl Default for PoolOptions {
     serde(default, deny_unknown_fields)
 )]
 pub struct RetryOptions {
-    /// Tries after the first. Default: 2: a fresh connection, and one more for another address.
+    /// Tries after the first; 0 is no retries of any kind. Default: 2: a fresh connection, and one more for another address.
     pub max: u32,
     /// Retries as a share of requests, in per cent, over the last ten seconds or so. Default: 20: an origin that fails
     /// must not get twice the load for it.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use oxy_core::cluster::Connection;
 use oxy_core::offramp::AnyOfframp;
-use oxy_core::{Link, Result, Side, Target};
+use oxy_core::{HostName, Link, Result, Side, Target};
 
 use crate::h1::incoming::{Rest, Source};
 use crate::h2::session::Sessions;
@@ -19,7 +19,7 @@ use crate::outgoing::Outgoing;
 /// One worker's idle connections. Its locks are its worker's own: nobody waits for them.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    endpoints: Mutex<HashMap<Target, Arc<Endpoint>>>,
+    endpoints: Mutex<HashMap<Place, Arc<Endpoint>>>,
     shared: Arc<Shared>,
 }
 
@@ -99,10 +99,16 @@ impl Speaks {
     }
 }
 
+/// A target, and the name that it was found under, if it is an address from DNS. What has proved to be one name's is not
+/// another's, though both be at the same address.
+type Place = (Target, Option<HostName>);
+
 /// The connections to one target.
 pub(crate) struct Endpoint {
     pub(crate) target: Target,
-    /// The target as a Host field has it.
+    /// What it was found under.
+    pub(crate) name: Option<HostName>,
+    /// What it is called in a Host field.
     pub(crate) authority: Box<[u8]>,
     idle: Mutex<Vec<Idle>>,
     /// Connections that carry many exchanges at a time.
@@ -153,10 +159,11 @@ impl Pool {
         pool
     }
 
-    /// Where connections to `target` are kept.
-    pub(crate) fn endpoint(&self, target: &Target) -> Arc<Endpoint> {
+    /// Where connections to `target` are kept, which was found under `name`.
+    pub(crate) fn endpoint(&self, target: &Target, name: Option<&HostName>) -> Arc<Endpoint> {
+        let place = (target.clone(), name.cloned());
         let mut endpoints = lock(&self.endpoints);
-        if let Some(endpoint) = endpoints.get(target) {
+        if let Some(endpoint) = endpoints.get(&place) {
             return endpoint.clone();
         }
         if endpoints.len() >= REMEMBERED {
@@ -166,8 +173,8 @@ impl Pool {
                     || !endpoint.sessions.is_empty()
             });
         }
-        let endpoint = Arc::new(Endpoint::new(target.clone(), self.shared.clone()));
-        endpoints.insert(target.clone(), endpoint.clone());
+        let endpoint = Arc::new(Endpoint::new(place.clone(), self.shared.clone()));
+        endpoints.insert(place, endpoint.clone());
         endpoint
     }
 
@@ -217,10 +224,11 @@ impl Shared {
 }
 
 impl Endpoint {
-    fn new(target: Target, shared: Arc<Shared>) -> Self {
-        let authority = authority(&target, shared.way.secure);
+    fn new((target, name): Place, shared: Arc<Shared>) -> Self {
+        let authority = authority(&target, name.as_ref(), shared.way.secure);
         Self {
             target,
+            name,
             authority: authority.into_bytes().into(),
             idle: Mutex::default(),
             sessions: Sessions::new(shared.way.offramp.is_per_client()),
@@ -307,13 +315,17 @@ impl Endpoint {
     }
 }
 
-/// `target` as a Host field has it.
-pub(crate) fn authority(target: &Target, secure: bool) -> String {
+/// What `target`, which was found under `name`, is called in a Host field.
+pub(crate) fn authority(target: &Target, name: Option<&HostName>, secure: bool) -> String {
     let default = if secure { 443 } else { 80 };
-    match target {
-        Target::Tcp { host, port } if *port == default => host_text(host),
-        Target::Tcp { host, port } => format!("{}:{port}", host_text(host)),
-        _ => "localhost".into(),
+    let Target::Tcp { host, port } = target else {
+        return "localhost".into();
+    };
+    let host = name.map_or_else(|| host_text(host), ToString::to_string);
+    if *port == default {
+        host
+    } else {
+        format!("{host}:{port}")
     }
 }
 
@@ -405,7 +417,7 @@ mod tests {
             ..PoolOptions::default()
         };
         let pool = Pool::new(options, Way::nowhere());
-        let endpoint = pool.endpoint(&"127.0.0.1:80".parse().unwrap());
+        let endpoint = pool.endpoint(&"127.0.0.1:80".parse().unwrap(), None);
         (pool, endpoint)
     }
 
@@ -419,6 +431,21 @@ mod tests {
             ahead: None,
             rest,
         });
+    }
+
+    #[tokio::test]
+    async fn what_is_one_names_is_not_anothers() {
+        let pool = Pool::new(PoolOptions::default(), Way::nowhere());
+        let target: Target = "127.0.0.1:8080".parse().unwrap();
+        let names: [HostName; 2] = ["a.test", "b.test"].map(|name| name.parse().unwrap());
+        let [a, b] = [0, 1].map(|at| pool.endpoint(&target, Some(&names[at])));
+        let nameless = pool.endpoint(&target, None);
+        let link = StreamIo::pair(64).0.link().clone();
+        give_back(a.lease(None), link, Rest::Done);
+        assert!(b.take().is_none() && nameless.take().is_none());
+        assert!(Arc::ptr_eq(&a, &pool.endpoint(&target, Some(&names[0]))));
+        let called = [a, b, nameless].map(|it| String::from_utf8(it.authority.to_vec()).unwrap());
+        assert_eq!(called, ["a.test:8080", "b.test:8080", "127.0.0.1:8080"]);
     }
 
     #[tokio::test]

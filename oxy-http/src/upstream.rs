@@ -211,7 +211,7 @@ impl Backend {
 
     /// What is kept of connections to what was picked.
     pub(crate) fn endpoint(&self, pick: &Pick) -> Result<Arc<Endpoint>> {
-        let kept = pick.kept(|endpoint| self.pool.endpoint(endpoint.target()));
+        let kept = pick.kept(|endpoint| self.pool.endpoint(endpoint.target(), endpoint.host()));
         kept.cloned()
             .ok_or_else(|| Error::local(ErrorKind::Internal).context("a cluster that is shared"))
     }

@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use oxy_core::Target;
 use oxy_core::cluster::{BalanceSpec, Cause, Cluster, ClusterSpec, EndpointSpec};
-use oxy_http::route::{HashSpec, MatchSpec, RetryOn, RouteRetries, RouteSpec, VirtualHostSpec};
+use oxy_http::route::{
+    HashSpec, Hedge, MatchSpec, RetryOn, RouteRetries, RouteSpec, VirtualHostSpec,
+};
 use oxy_http::{StickyCookie, Upstream};
 use support::{Bench, End, Message, Origin, PATIENCE, Peer, Setup};
 
@@ -372,6 +374,87 @@ fn told() -> (Origin, mpsc::Sender<()>, Arc<AtomicUsize>) {
         }
     });
     (origin, tell, asked)
+}
+
+/// How long a hedged request is waited for.
+const AFTER: Duration = Duration::from_millis(50);
+
+/// A cluster whose first endpoint is always asked first, by a route that asks another one after [`AFTER`].
+fn hedged(setup: Setup, first: &Origin, second: &Origin) -> (Bench, Arc<Cluster>) {
+    let mut spec = spec([first.address(), second.address()]);
+    spec.endpoints[1].priority = 1;
+    bench(setup, spec, |route, _| {
+        let mut hedge = Hedge::default();
+        hedge.after = AFTER;
+        route.hedge = Some(hedge);
+    })
+}
+
+/// What each endpoint's books say: picked, successes, failures, in flight.
+fn books(cluster: &Cluster) -> Vec<[u64; 4]> {
+    let endpoints = cluster.report().endpoints;
+    let totals = endpoints.into_iter().map(|endpoint| endpoint.totals);
+    totals
+        .map(|it| [it.picked, it.successes, it.failures, it.in_flight])
+        .collect()
+}
+
+#[test]
+fn another_is_asked_while_the_first_keeps_us_waiting() {
+    let setup = Bench::alone();
+    let hanging = Origin::each(|peer| {
+        let _ = peer.request();
+        // It is given up as soon as the other has answered.
+        assert_ne!(peer.end(), End::Open);
+    });
+    let well = named("well");
+    let (bench, cluster) = hedged(setup, &hanging, &well);
+    let begun = std::time::Instant::now();
+    let response = bench.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!((response.status(), response.text()), (200, "well"));
+    let took = begun.elapsed();
+    assert!(AFTER <= took && took < PATIENCE, "{took:?}");
+    let place = Target::from(well.address());
+    hanging.join();
+    // That it was slower than the other is no failure of the first.
+    assert!(
+        support::eventually(|| books(&cluster) == [[1, 0, 0, 0], [1, 1, 0, 0]]),
+        "{:?}",
+        books(&cluster)
+    );
+    let finished = finish(bench, [well]);
+    assert_eq!(
+        (finished[0].retries, &finished[0].upstream),
+        (1, &Some(place))
+    );
+}
+
+#[test]
+fn nobody_else_is_asked_what_must_not_be_done_twice() {
+    let setup = Bench::alone();
+    let (first, tell, asked) = told();
+    let well = named("well");
+    let (bench, cluster) = hedged(setup, &first, &well);
+    let mut posting = bench.client();
+    posting.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi");
+    assert!(support::eventually(|| asked.load(SeqCst) == 1));
+    // Where this one, which began later, has waited long enough, so has the other.
+    let response = bench.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(response.text(), "well");
+    assert!(
+        support::eventually(|| books(&cluster) == [[2, 0, 0, 1], [1, 1, 0, 0]]),
+        "{:?}",
+        books(&cluster)
+    );
+    tell.send(()).unwrap();
+    assert_eq!(posting.response().text(), "ok");
+    assert!(
+        support::eventually(|| books(&cluster) == [[2, 1, 0, 0], [1, 1, 0, 0]]),
+        "{:?}",
+        books(&cluster)
+    );
+    drop((posting, tell));
+    finish(bench, [first, well]);
 }
 
 #[test]

@@ -34,8 +34,9 @@ pub struct ClientOptions {
     /// Files of the authorities whose certificates are trusted, in PEM, in place of the platform's. Default: none, for those
     /// of the platform: `/etc/ssl` or where `SSL_CERT_FILE` and `SSL_CERT_DIR` point.
     pub ca: Vec<PathBuf>,
-    /// The name that is asked for and that the certificate must be for. Default: none, for the host that is dialled; where
-    /// that is an address, no name is asked for and the certificate must be for the address.
+    /// The name that is asked for and that the certificate must be for. Default: none, for the host that is dialled, or, where
+    /// DNS has said for an endpoint what is dialled, the name in `dns://name:port` or of the machine that `srv://name` leads
+    /// to. Where there is an address and no name, none is asked for and the certificate must be for the address.
     pub server_name: Option<String>,
     /// The certificate that we show to origins that ask for one, in PEM, with `key`. Default: none.
     pub cert: Option<PathBuf>,

@@ -228,3 +228,40 @@ async fn the_way_out_tells_what_was_settled() {
     let error = Offramp::open(&offramp, &target, &info).await.unwrap_err();
     assert_eq!((error.kind(), error.side()), (ErrorKind::Tls, Side::Local));
 }
+
+#[tokio::test]
+async fn the_way_out_asks_for_the_name_that_the_target_was_found_under() {
+    let world = World::new();
+    let info = flow(StreamIo::pair(1).0).info;
+    let target = "127.0.0.1:443".parse().unwrap();
+    for (name, is_believed) in [
+        (Some("localhost"), true),
+        (Some("b.test"), false),
+        (None, false),
+    ] {
+        let (near, far) = StreamIo::pair(WIDE);
+        let reach = AnyOfframp::new(Reach(Mutex::new(vec![near])));
+        let offramp = AnyOfframp::new(TlsOfframp::new(reach, world.client.clone()));
+        let host = name.map(|name| name.parse().unwrap());
+        let opening = async {
+            let Far { carrier, facts, .. } = offramp.open_as(&target, host.as_ref(), &info).await?;
+            let Carrier::Stream(mut stream) = carrier else {
+                panic!("no stream")
+            };
+            stream.flush().await?;
+            Ok::<_, oxy_core::Error>((stream, facts))
+        };
+        let (opened, accepted) = tokio::join!(opening, accept(&world.server, far));
+        match opened {
+            Ok(_) => {
+                assert!(is_believed, "{name:?}");
+                let asked = accepted.unwrap().1.server_name;
+                assert_eq!(asked.as_deref(), name);
+            }
+            Err(error) => {
+                assert!(!is_believed, "{name:?}: {error:?}");
+                assert_eq!((error.kind(), error.side()), (ErrorKind::Tls, Side::Up));
+            }
+        }
+    }
+}

@@ -106,10 +106,15 @@ fn reload(
     }
     match stage.apply(plan, running) {
         Ok(mut summary) => {
-            if !late.is_empty() {
-                summary = format!("{summary}; only a restart changes {}", late.join(", "));
-            }
             tracing::info!("reloaded: {summary}");
+            if !late.is_empty() {
+                let late = late.join(", ");
+                let ignored = format!(
+                    "only a restart changes {late}: what the file says of it is not in force"
+                );
+                tracing::warn!("{ignored}");
+                summary = format!("{summary}\nwarning: {ignored}");
+            }
             Ok(summary)
         }
         Err(error) => {

@@ -52,7 +52,7 @@ pub struct ClusterSettings {
     /// How endpoints are spoken to by listeners with `http`.
     pub http: OriginSettings,
     /// Whom a connection is for is told to the endpoint first (the PROXY protocol). HTTP connections are then each one
-    /// client's own. Default: it is not told.
+    /// client's own. Not for `udp`. Default: it is not told.
     pub send_proxy_protocol: Option<SendProxyProtocolOptions>,
 }
 
@@ -126,7 +126,8 @@ impl HealthSettings {
 pub struct OriginSettings {
     /// Which version of HTTP is spoken. Default: `auto`.
     pub protocol: HttpVersion,
-    /// Connections are encrypted. The protocols that are offered (`alpn`) are those of `protocol` unless it is set. Default:
+    /// Connections are encrypted. Not for the `cluster` of a `tcp` or `udp` listener, which passes bytes on as they are; what
+    /// its `sni` passes on is encrypted by the client. The protocols that are offered (`alpn`) are those of `protocol` unless it is set. Default:
     /// they are not, unless this is there; `tls: {}` will do.
     pub tls: Option<Located<ClientOptions>>,
     /// A cookie that keeps a client with one endpoint. Default: none.

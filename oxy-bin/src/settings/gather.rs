@@ -121,6 +121,30 @@ impl Clusters {
         self.one_of_any(user, to, cluster)
     }
 
+    /// Whether the cluster `name`, which the settings of a `tcp` or `udp` listener name at `place`, asks for something that
+    /// flows of bytes do not get there. What is passed on by the name that a client asks for is TLS already, and is none of it.
+    pub(super) fn suits_bytes(
+        &self,
+        name: &str,
+        place: &Located<String>,
+        kind: &str,
+    ) -> Result<(), SettingsError> {
+        let Some(cluster) = self.find(name) else {
+            return Ok(());
+        };
+        let message = if cluster.tls.is_some() {
+            format!(
+                "the cluster `{name}` has `http.tls`, which is for listeners with `http`: `{kind}` passes bytes on as they \
+                 are, so that they would go there unencrypted; where that is wanted, use a cluster without `http.tls`"
+            )
+        } else if kind == "udp" && cluster.send_proxy_protocol.is_some() {
+            format!("the cluster `{name}` has `send_proxy_protocol`, which is not for `udp`")
+        } else {
+            return Ok(());
+        };
+        Err(SettingsError::at(place, message).near(name))
+    }
+
     /// The same of what it may be.
     pub(super) fn one_of_any(
         &mut self,

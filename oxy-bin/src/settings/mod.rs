@@ -43,15 +43,17 @@ pub const DEFAULTS: &str = include_str!("defaults.yaml");
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// How many worker threads there are. Default: one for each core that the process may run on.
+    /// How many worker threads there are. Read at the start only: a reload that finds another number says so and goes on with
+    /// this one. Default: one for each core that the process may run on.
     pub workers: Option<NonZeroUsize>,
-    /// How long flows may take to end after SIGTERM, before they are cut. Default: 60 s, within the 90 s that service
+    /// How long flows may take to end after SIGTERM, before they are cut. Read at the start only, as `workers` is. Default: 60 s, within the 90 s that service
     /// managers commonly wait.
     #[serde(with = "Span")]
     pub drain_timeout: Duration,
-    /// Metrics, health and live flows over HTTP. Default: nowhere.
+    /// Metrics, health and live flows over HTTP. Read at the start only, as `workers` is. Default: nowhere.
     pub admin: Option<AdminSettings>,
-    /// A line for each HTTP exchange, and for each flow that carries none; for an HTTP connection only if it broke off.
+    /// A line for each HTTP exchange, and for each flow that carries none; for an HTTP connection only if it broke off. Read
+    /// at the start only, as `workers` is.
     pub access_log: AccessLogSettings,
     /// Endpoints that serve the same, for listeners to name.
     pub clusters: Vec<Located<ClusterSettings>>,

@@ -474,7 +474,12 @@ impl RelayKind {
         } = settings;
         let is_open = !to.is_empty() || cluster.is_some() || sni.is_empty() || has_tls;
         let cluster = if is_open {
-            Some(clusters.one_of(name, &to, cluster, false)?)
+            let place = cluster.clone();
+            let used = clusters.one_of(name, &to, cluster, false)?;
+            if let Some(place) = place {
+                clusters.suits_bytes(&used, &place, "tcp")?;
+            }
+            Some(used)
         } else {
             None
         };
@@ -491,7 +496,11 @@ impl RelayKind {
         clusters: &mut Clusters,
     ) -> Result<Self, SettingsError> {
         let to: Result<Vec<_>, _> = to.into_iter().map(over_udp).collect();
+        let place = cluster.clone();
         let cluster = clusters.one_of_any(name, &to.map_err(wrong)?, cluster)?;
+        if let Some(place) = place {
+            clusters.suits_bytes(&cluster, &place, "udp")?;
+        }
         Ok(Self {
             cluster: Some(cluster),
             pass: Vec::new(),

@@ -17,3 +17,4 @@ mod samples;
 mod settings;
 mod signals;
 mod support;
+mod tls;

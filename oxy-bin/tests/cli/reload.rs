@@ -209,6 +209,63 @@ fn sighup_says_in_the_log_what_has_changed() {
 }
 
 #[test]
+fn what_needs_a_restart_is_named() {
+    let dir = Dir::new();
+    let text = |head: &str| {
+        format!(
+            "{head}listeners:\n  - {{name: web, listen: ['127.0.0.1:0'], http: {{to: [builtin]}}}}\n"
+        )
+    };
+    let first = "workers: 1\nadmin: {listen: '127.0.0.1:0'}\n";
+    let file = dir.file("oxy.yaml", &text(first));
+    let oxy = Oxy::start(&["run", "-c", &file], 2);
+    let admin = oxy.at("admin");
+    let warning = |names: &str| {
+        format!("only a restart changes {names}: what the file says of it is not in force")
+    };
+    let elsewhere = free_port();
+    for (head, names) in [
+        (
+            "workers: 2\nadmin: {listen: '127.0.0.1:0'}\n".to_owned(),
+            "workers",
+        ),
+        (
+            format!("workers: 1\nadmin: {{listen: '127.0.0.1:{elsewhere}'}}\n"),
+            "admin",
+        ),
+        (
+            format!("{first}access_log: {{format: json}}\n"),
+            "access_log",
+        ),
+        (format!("{first}drain_timeout: 3s\n"), "drain_timeout"),
+        (
+            "workers: 2\naccess_log: {format: text}\n".to_owned(),
+            "workers, admin, access_log",
+        ),
+    ] {
+        dir.file("oxy.yaml", &text(&head));
+        let (code, said) = reload(admin);
+        assert_eq!(code, Some(0), "{said}");
+        let expected = format!("\nwarning: {}\n", warning(names));
+        assert!(said.contains(&expected), "{names} is not in\n{said}");
+    }
+    // It stays so until the file says what is in force.
+    dir.file("oxy.yaml", &text(first));
+    let (code, said) = reload(admin);
+    assert!(code == Some(0) && !said.contains("warning"), "{said}");
+    let errors = oxy.stop();
+    let warnings: Vec<_> = errors
+        .lines()
+        .filter(|line| line.contains("WARN"))
+        .collect();
+    assert_eq!(warnings.len(), 5, "{errors}");
+    assert!(
+        warnings[4].contains(&warning("workers, admin, access_log")),
+        "{errors}"
+    );
+}
+
+#[test]
 fn connections_that_are_open_stay_open_and_endpoints_keep_their_counts() {
     let dir = Dir::new();
     let echo = origin::echoing();

@@ -203,6 +203,49 @@ fn what_is_wrong_inside_clusters_routes_and_certificates_is_named_with_its_place
 }
 
 #[test]
+fn what_bytes_would_not_get_is_refused() {
+    let clusters = "clusters:\n  - {name: db, endpoints: ['a:1'], http: {tls: {insecure_skip_verify: true}}}\n  \
+                    - {name: told, endpoints: ['a:1'], send_proxy_protocol: {version: v2}}\n";
+    let listener = "listeners:\n  - listen: [':1']\n";
+    let unencrypted = "`tcp` passes bytes on as they are, so that they would go there unencrypted";
+    for (kind, wrong) in [
+        (
+            "    tcp:\n      cluster: db\n",
+            Some((":7:16: ", unencrypted)),
+        ),
+        (
+            "    tcp:\n      sni: [{names: [a.test], cluster: told}]\n      cluster: db\n",
+            Some((":8:16: ", unencrypted)),
+        ),
+        (
+            "    udp:\n      cluster: db\n",
+            Some((":7:16: ", "has `http.tls`")),
+        ),
+        (
+            "    udp:\n      cluster: told\n",
+            Some((":7:16: ", "`send_proxy_protocol`, which is not for `udp`")),
+        ),
+        ("    tcp:\n      cluster: told\n", None),
+        // The client's own TLS goes there.
+        (
+            "    tcp:\n      sni: [{names: [a.test], cluster: db}]\n",
+            None,
+        ),
+        ("    http:\n      cluster: db\n", None),
+    ] {
+        let text = format!("{clusters}{listener}{kind}");
+        let (code, said) = check(&text);
+        let Some((place, message)) = wrong else {
+            assert_eq!(code, Some(0), "{text}{said}");
+            continue;
+        };
+        assert_eq!(code, Some(3), "{text}{said}");
+        assert!(said.contains(&format!("oxy.yaml{place}")), "{said}");
+        assert!(said.contains(message), "{message} is not in\n{said}");
+    }
+}
+
+#[test]
 fn the_line_is_shown_with_a_pointer() {
     let (_, said) = check("listeners:\n  - lisen: [':1']\n");
     let shown: Vec<_> = said.lines().skip(1).collect();

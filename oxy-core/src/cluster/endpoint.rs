@@ -49,7 +49,8 @@ impl Endpoint {
         &self.target
     }
 
-    /// The name that it was found by, where its target is an address from DNS: what certificates are checked for.
+    /// The name that it was found by, where its target is an address from DNS: what it is called, and what its certificate
+    /// must be for ([`crate::offramp::Offramp::open_as`]). Of a service it is the name of the machine, not of the service.
     pub fn host(&self) -> Option<&HostName> {
         self.host.as_ref()
     }

@@ -91,7 +91,9 @@ async fn connect(
 ) -> Result<(Far, Held)> {
     let connection = pick.connection()?;
     let begun = Instant::now();
-    match offramp.open(target, &flow.info).await {
+    let endpoint = pick.endpoint().clone();
+    let opening = offramp.open_as(target, endpoint.host(), &flow.info);
+    match opening.await {
         Ok(far) => {
             pick.note(Verdict::Success, Some(begun.elapsed()));
             Ok((far, Held(pick, connection)))

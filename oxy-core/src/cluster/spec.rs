@@ -518,7 +518,8 @@ pub struct BreakerOptions {
     pub max_retries: Option<u32>,
 }
 
-/// How many retries there may be, so that they do not finish off what is overloaded. Each worker has its own.
+/// How many retries there may be, so that they do not finish off what is overloaded. Each worker has its own. What an origin
+/// of HTTP/2 says that it did not look at (`REFUSED_STREAM`, or a GOAWAY before it) is sent again without a place here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(

@@ -41,6 +41,14 @@ impl<'a> Want<'a> {
         self
     }
 
+    /// Another try that needs no place in the retry budget, after those endpoints have been tried: for what none of them has
+    /// looked at, so that no work is done twice.
+    #[must_use]
+    pub fn anew(mut self, tried: &'a [EndpointId]) -> Self {
+        self.avoid = tried;
+        self
+    }
+
     /// A retry, after those endpoints have been tried.
     #[must_use]
     pub fn retry(mut self, tried: &'a [EndpointId]) -> Self {

@@ -14,7 +14,7 @@ use crate::h1::pump::Pump;
 use crate::h2;
 use crate::h2::fault::fault;
 use crate::h2::sender::Sender;
-use crate::h2::session::{Place, Ticket};
+use crate::h2::session::{Handle, Place, Ticket};
 use crate::outgoing::Outgoing;
 use crate::pool::{Endpoint, Lease, Protocol, Speaks};
 use crate::scratch::Out;
@@ -22,14 +22,14 @@ use crate::scratch::Out;
 /// A connection that can take a request.
 pub(super) enum Connection {
     Http1(Arc<Link>, Lease),
-    Http2(Ticket),
+    Http2(Ticket, Handle),
 }
 
 impl Connection {
     pub(super) fn is_reused(&self) -> bool {
         match self {
             Self::Http1(_, lease) => lease.reused,
-            Self::Http2(ticket) => ticket.reused,
+            Self::Http2(ticket, _) => ticket.reused,
         }
     }
 }
@@ -41,8 +41,14 @@ pub(super) fn at_hand(endpoint: &Arc<Endpoint>, fresh: bool, upgrades: bool) -> 
         return Some(Connection::Http1(link, lease));
     }
     // Whether it may be upgraded may have to be asked first.
-    let ticket = (!upgrades).then(|| endpoint.sessions.ticket())??;
-    Some(Connection::Http2(ticket))
+    while !upgrades {
+        let ticket = endpoint.sessions.ticket()?;
+        // One that the origin has said goodbye on is left out from then on, and nobody has been asked anything.
+        if let Ok(send) = ticket.handle() {
+            return Some(Connection::Http2(ticket, send));
+        }
+    }
+    None
 }
 
 /// A connection that has just been opened.
@@ -80,7 +86,7 @@ impl<'a> Trip<'a> {
     ) -> Result<Connection> {
         let endpoint = between.endpoint;
         let options = &self.going.options;
-        let ticket = loop {
+        let (ticket, send) = loop {
             if endpoint.speaks() == Speaks::Http1 {
                 let opened = self.open(between, course).await?;
                 if !opened.http2 {
@@ -91,7 +97,11 @@ impl<'a> Trip<'a> {
                 break opening.greet(opened.stream, opened.place, options).await?;
             }
             match endpoint.sessions.place(&options.http2) {
-                Some(Place::Ticket(ticket)) => break ticket,
+                Some(Place::Ticket(ticket)) => {
+                    if let Ok(send) = ticket.handle() {
+                        break (ticket, send);
+                    }
+                }
                 Some(Place::Open(opening)) => {
                     let opened = self.open(between, course).await?;
                     if !opened.http2 {
@@ -116,7 +126,7 @@ impl<'a> Trip<'a> {
                 Error::up(ErrorKind::Unsupported).context("the origin takes no extended CONNECT")
             );
         }
-        Ok(Connection::Http2(ticket))
+        Ok(Connection::Http2(ticket, send))
     }
 
     /// A new connection.
@@ -129,7 +139,8 @@ impl<'a> Trip<'a> {
         };
         let place = course.pick.as_ref().map(Pick::connection).transpose()?;
         loop {
-            match way.offramp.open(&endpoint.target, between.client).await {
+            let (target, name) = (&endpoint.target, endpoint.name.as_ref());
+            match way.offramp.open_as(target, name, between.client).await {
                 Ok(Far {
                     carrier: Carrier::Stream(stream),
                     facts,
@@ -168,7 +179,9 @@ impl<'a> Trip<'a> {
             Connection::Http1(link, lease) => {
                 Ok((self.over_http1(errand, between, link), Some(lease)))
             }
-            Connection::Http2(ticket) => Ok((self.over_http2(errand, between, ticket)?, None)),
+            Connection::Http2(ticket, send) => {
+                Ok((self.over_http2(errand, between, ticket, send)?, None))
+            }
         }
     }
 
@@ -191,11 +204,11 @@ impl<'a> Trip<'a> {
         errand: &mut Errand,
         between: Between<'_>,
         ticket: Ticket,
+        mut handle: Handle,
     ) -> Result<Call<'a>> {
         let request = errand.request(between)?;
         let tunnels = errand.upgrade.is_some();
         let ends = errand.framing.is_empty() && !tunnels;
-        let mut handle = ticket.handle()?;
         let (response, send) = handle
             .send_request(request, ends)
             .map_err(|e| fault(e, Side::Up))?;

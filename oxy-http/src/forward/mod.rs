@@ -38,6 +38,8 @@ pub(crate) enum Called {
 pub(crate) struct Course {
     pub(crate) reused: bool,
     pub(crate) retries: u32,
+    /// How many of these were for nothing but that the origin had refused it unseen.
+    refusals: u32,
     /// Where the last try has gone.
     pub(crate) upstream: Option<Arc<Endpoint>>,
     /// Held until the exchange is over: until then it counts as the endpoint's load.
@@ -61,6 +63,22 @@ impl Course {
         self.tried.extend(self.pick.as_ref().map(Pick::id));
         self.finish(verdict, None);
     }
+}
+
+/// How often a request is sent that the origin has refused without a look at it, besides tries of other reasons. An origin
+/// that ends each connection after a few requests refuses whatever else is on its way, and a busy one meets several such
+/// ends in a row; but refusing is work, too, and who refuses so often takes nothing.
+const REFUSALS_MAX: u32 = 5;
+
+/// What another try is to an origin.
+#[derive(Clone, Copy, Debug)]
+enum Cost {
+    /// No more than the request would have been: the origin has said that it did not look at it (`REFUSED_STREAM`, or a
+    /// GOAWAY before it), so no work is done twice and budgets, which keep an origin in trouble from getting more than its
+    /// share, have nothing to guard. gRPC's transparent retries go by the same reason.
+    Nothing,
+    /// Perhaps as much as the request once more.
+    Retry,
 }
 
 /// What is known of a try that failed.
@@ -171,7 +189,7 @@ impl<'a> Trip<'a> {
                     .again(failure, errand, &endpoint, course)
                     .map(|(next, new)| (next, new, body)),
                 (Err(_), Some(body)) => self
-                    .elsewhere(verdict, course)
+                    .elsewhere(verdict, Cost::Retry, course)
                     .map(|next| (next, false, body)),
                 _ => None,
             };
@@ -267,7 +285,7 @@ impl<'a> Trip<'a> {
             touched,
             reused,
         } = failure;
-        if error.side() != Side::Up || course.retries >= self.going.options.retry.max {
+        if error.side() != Side::Up {
             return None;
         }
         // RFC 9110 section 9.2.2: a reused connection that died before a byte came back had most likely been closed before
@@ -275,10 +293,7 @@ impl<'a> Trip<'a> {
         let died = error.kind() == ErrorKind::Closed && *reused && errand.idempotent && !touched;
         if died {
             return self
-                .going
-                .desk
-                .budget
-                .spend()
+                .may(Cost::Retry, course)
                 .then(|| (endpoint.clone(), true));
         }
         let retry = self
@@ -300,23 +315,46 @@ impl<'a> Trip<'a> {
         if !worth || *touched {
             return None;
         }
+        let cost = match why {
+            RetryOn::RefusedStream => Cost::Nothing,
+            _ => Cost::Retry,
+        };
         if self.going.backend.is_none() {
             // There is one place only: it is tried once more at most, as what did not listen just now seldom does.
             let once = error.kind() != ErrorKind::Connect || course.retries == 0;
-            return (once && self.going.desk.budget.spend()).then(|| (endpoint.clone(), true));
+            return (once && self.may(cost, course)).then(|| (endpoint.clone(), true));
         }
-        self.elsewhere(Verdict::Failure, course)
+        self.elsewhere(Verdict::Failure, cost, course)
             .map(|endpoint| (endpoint, false))
     }
 
+    /// Whether another try that costs so much may be made; it is paid for then.
+    fn may(self, cost: Cost, course: &mut Course) -> bool {
+        let max = self.going.options.retry.max;
+        match cost {
+            Cost::Nothing => {
+                let may = max > 0 && course.refusals < REFUSALS_MAX;
+                course.refusals += u32::from(may);
+                may
+            }
+            Cost::Retry => {
+                course.retries.saturating_sub(course.refusals) < max
+                    && self.going.desk.budget.spend()
+            }
+        }
+    }
+
     /// Another endpoint of the cluster, after a try of which there is `verdict` to say.
-    fn elsewhere(self, verdict: Verdict, course: &mut Course) -> Option<Arc<Endpoint>> {
+    fn elsewhere(self, verdict: Verdict, cost: Cost, course: &mut Course) -> Option<Arc<Endpoint>> {
         let backend = self.going.backend.as_ref()?;
-        if course.retries >= self.going.options.retry.max || !self.going.desk.budget.spend() {
+        if !self.may(cost, course) {
             return None;
         }
         course.give_up(verdict);
-        let mut want = Want::default().retry(&course.tried);
+        let mut want = match cost {
+            Cost::Nothing => Want::default().anew(&course.tried),
+            Cost::Retry => Want::default().retry(&course.tried),
+        };
         if let Some(key) = self.going.key {
             want = want.key(key);
         }
@@ -366,7 +404,7 @@ impl<'a> Trip<'a> {
                         tried: course.tried.clone(),
                         ..Course::default()
                     };
-                    match self.elsewhere(Verdict::Cancelled, &mut own) {
+                    match self.elsewhere(Verdict::Cancelled, Cost::Retry, &mut own) {
                         Some(endpoint) => {
                             course.tried.extend(own.pick.as_ref().map(Pick::id));
                             course.retries += 1;

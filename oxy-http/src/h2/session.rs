@@ -52,6 +52,9 @@ pub(crate) struct Session {
     home: Weak<Sessions>,
 }
 
+/// What a request is sent with.
+pub(crate) type Handle = SendRequest<Piece>;
+
 /// An exchange's place on a session.
 pub(crate) struct Ticket {
     session: Arc<Session>,
@@ -158,14 +161,14 @@ impl List {
 }
 
 impl Opening {
-    /// Makes a session of a stream to the origin, with a first place on it.
+    /// Makes a session of a stream to the origin, with a first place on it, and what to send by it.
     /// `place` is the connection's place among those of its cluster.
     pub(crate) async fn greet(
         self,
         stream: StreamIo,
         place: Option<cluster::Connection>,
         options: &HttpOptions,
-    ) -> Result<Ticket> {
+    ) -> Result<(Ticket, Handle)> {
         let http2 = &options.http2;
         let mut builder = ::h2::client::Builder::new();
         builder
@@ -193,10 +196,11 @@ impl Opening {
             place,
         ));
         let ticket = session.ticket();
+        let handle = ticket.handle()?;
         if !self.0.exclusive {
             self.0.list().open.push(session);
         }
-        Ok(ticket)
+        Ok((ticket, handle))
     }
 }
 
@@ -249,7 +253,7 @@ impl Session {
 
 impl Ticket {
     /// A handle to send one request with. An error if the session takes no more, in which case nothing was sent.
-    pub(crate) fn handle(&self) -> Result<SendRequest<Piece>> {
+    pub(crate) fn handle(&self) -> Result<Handle> {
         let mut send = self.session.send().clone();
         // There is room for what has a ticket: it never has to wait.
         let mut cx = Context::from_waker(Waker::noop());

@@ -6,7 +6,7 @@ use http::uri::Authority;
 use http::{Response, StatusCode};
 use oxy_core::cluster::{Endpoint, Probe};
 use oxy_core::offramp::AnyOfframp;
-use oxy_core::{Carrier, Error, ErrorKind, Far, FlowInfo, Host, Layer, Result, StreamIo, Target};
+use oxy_core::{Carrier, Error, ErrorKind, Far, FlowInfo, Layer, Result, StreamIo, Target};
 
 use super::ask::{self, Answer};
 use super::question::{self, Ask, Good};
@@ -35,8 +35,8 @@ impl OpenProbe {
 }
 
 impl Probe for OpenProbe {
-    async fn probe(&self, _: &Endpoint, target: &Target) -> Result<()> {
-        open(&self.offramp, target).await.map(drop)
+    async fn probe(&self, endpoint: &Endpoint, target: &Target) -> Result<()> {
+        open(&self.offramp, endpoint, target).await.map(drop)
     }
 }
 
@@ -72,7 +72,7 @@ impl HttpProbe {
 
 impl Probe for HttpProbe {
     async fn probe(&self, endpoint: &Endpoint, target: &Target) -> Result<()> {
-        let way = open(&self.offramp, target).await?;
+        let way = open(&self.offramp, endpoint, target).await?;
         let http2 = match self.protocol {
             Protocol::Auto => way.agreed == Agreed::Http2,
             protocol => protocol == Protocol::Http2,
@@ -141,7 +141,7 @@ impl GrpcProbe {
 
 impl Probe for GrpcProbe {
     async fn probe(&self, endpoint: &Endpoint, target: &Target) -> Result<()> {
-        let way = open(&self.offramp, target).await?;
+        let way = open(&self.offramp, endpoint, target).await?;
         if way.agreed == Agreed::Other {
             return Err(ill("it does not speak HTTP/2, which gRPC needs"));
         }
@@ -199,9 +199,10 @@ enum Agreed {
     Other,
 }
 
-async fn open(offramp: &AnyOfframp, target: &Target) -> Result<Way> {
+async fn open(offramp: &AnyOfframp, endpoint: &Endpoint, target: &Target) -> Result<Way> {
     let nobody = FlowInfo::of_our_own(Layer::Other("health"), "health");
-    let Far { carrier, facts, .. } = offramp.open(target, &nobody).await?;
+    let opened = offramp.open_as(target, endpoint.host(), &nobody).await?;
+    let Far { carrier, facts, .. } = opened;
     let Carrier::Stream(stream) = carrier else {
         return Err(Error::local(ErrorKind::Unsupported).context(
             "that somebody is there is not seen over UDP; this needs a probe of its own",
@@ -247,11 +248,7 @@ impl Way {
 
     /// What the endpoint is called by those who do not say otherwise.
     fn authority(&self, endpoint: &Endpoint, target: &Target) -> Result<Authority> {
-        let named = match (endpoint.host(), target) {
-            (Some(name), Target::Tcp { port, .. }) => Target::tcp(Host::Name(name.clone()), *port),
-            _ => target.clone(),
-        };
-        let text = pool::authority(&named, self.secure);
+        let text = pool::authority(target, endpoint.host(), self.secure);
         Authority::try_from(text).map_err(no_request)
     }
 }

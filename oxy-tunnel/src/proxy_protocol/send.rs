@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use oxy_core::offramp::{AnyOfframp, Offramp};
 use oxy_core::{
-    Carrier, Error, ErrorKind, Far, FlowInfo, Result, Retry, Side, StreamIo, Target, clock,
+    Carrier, Error, ErrorKind, Far, FlowInfo, HostName, Result, Retry, Side, StreamIo, Target,
+    clock,
 };
 
 use super::{Addresses, Header, HeaderError, Passed, Tlvs, Version, kind};
@@ -123,10 +124,19 @@ fn authority(of: &FlowInfo) -> Option<String> {
 
 impl Offramp for SendProxyProtocol {
     async fn open(&self, target: &Target, of: &FlowInfo) -> Result<Far> {
+        self.open_as(target, None, of).await
+    }
+
+    async fn open_as(
+        &self,
+        target: &Target,
+        name: Option<&HostName>,
+        of: &FlowInfo,
+    ) -> Result<Far> {
         let header = self
             .header(of)
             .map_err(|error| Error::from(error).on(Side::Local).retry(Retry::Safe))?;
-        let far = self.inner.open(target, of).await?;
+        let far = self.inner.open_as(target, name, of).await?;
         let Carrier::Stream(stream) = &far.carrier else {
             return Err(Error::local(ErrorKind::Unsupported)
                 .context("the PROXY protocol needs a stream")

@@ -28,6 +28,14 @@ pub(crate) fn answering_at(path: &Path, text: &'static str) {
     });
 }
 
+/// Answers every request with its head, one for each connection.
+pub(crate) fn echoing_heads() -> SocketAddr {
+    serve(|mut stream| {
+        let head = read_head(&mut stream);
+        respond(&mut stream, &head);
+    })
+}
+
 /// Answers a request when it is told to: it says when one has come, and waits for a word.
 pub(crate) fn waiting() -> (SocketAddr, Receiver<()>, Sender<&'static str>) {
     let (came, coming) = mpsc::channel();

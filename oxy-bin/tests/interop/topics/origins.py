@@ -32,23 +32,6 @@ FRONT = {
 }
 
 
-# Origins that say goodbye under load have many requests tried again at a time, more than a cluster allows unless told.
-PATIENT = """
-workers: 2
-clusters:
-  - name: origin
-    endpoints: ["{at}"]
-    retry_budget: {{min_concurrency: 100}}
-    http: {{protocol: http2{tls}}}
-listeners:
-  - {{name: clear, listen: ["127.0.0.1:0"], http: {{cluster: origin}}}}
-  - name: tls
-    listen: ["https://127.0.0.1:0"]
-    tls: {{certificates: [{{cert: {cert}, key: {key}}}]}}
-    http: {{cluster: origin}}
-"""
-
-
 def run(lab):
     with Origin() as origin, lab.secure(origin.at) as oxy:
         for name, (program, setting) in PEERS.items():
@@ -81,19 +64,12 @@ def peer(lab, name, program, setting, places):
             eventually(lambda: listens(child, name, port), f"{name} listens")
         for kind, (scheme, what, version, connections) in BEHIND.items():
             if kind in places.ports:
-                with proxy(lab, scheme, f"127.0.0.1:{places.ports[kind]}", "requests for" in what) as oxy:
+                more = lab.trusting if scheme == "https" else ()
+                with lab.secure(f"{scheme}://127.0.0.1:{places.ports[kind]}", more=more) as oxy:
                     behind(lab, f"{name} ({what})", oxy, version, connections)
         for kind, what in FRONT.items():
             if kind in places.ports:
                 in_front(lab, f"{name} in front of oxy ({what})", ("127.0.0.1", places.ports[kind]))
-
-
-def proxy(lab, scheme, at, is_patient):
-    if not is_patient:
-        return lab.secure(f"{scheme}://{at}", more=lab.trusting if scheme == "https" else ())
-    tls = f", tls: {{ca: [{lab.authority.ca}]}}" if scheme == "https" else ""
-    config = lab.file("oxy.yaml", PATIENT.format(at=at, tls=tls, cert=lab.cert, key=lab.key))
-    return lab.oxy("run", "--config", config, listeners=2)
 
 
 def listens(child, name, port):
