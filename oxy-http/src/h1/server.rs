@@ -64,6 +64,8 @@ pub(crate) struct Server {
     first: bool,
     /// Whether the connection ends as soon as it has been idle for a moment.
     leaving: bool,
+    /// Whether the client has said that nothing more comes from it.
+    ended: bool,
 }
 
 /// What a connection has next.
@@ -104,6 +106,7 @@ impl Server {
             fresh: true,
             first: true,
             leaving: false,
+            ended: false,
         }
     }
 
@@ -170,7 +173,10 @@ impl Server {
             }
         };
         match n {
-            Poll::Ready(Ok(0)) if idle => Poll::Ready(Ok(false)),
+            Poll::Ready(Ok(0)) if idle => {
+                self.ended = true;
+                Poll::Ready(Ok(false))
+            }
             Poll::Ready(Ok(0)) => Poll::Ready(Err(
                 Error::down(ErrorKind::Closed).context("a head was cut short")
             )),
@@ -280,7 +286,7 @@ impl Server {
 
     /// Whether the connection can simply be closed: nothing is on its way that would turn the close into a reset.
     pub(crate) fn is_quiet(&self) -> bool {
-        !self.away && self.ahead.is_none() && self.conn.link.is_quiet()
+        !self.away && self.ahead.is_none() && (self.ended || self.conn.link.is_quiet())
     }
 
     /// The response has been sent: whether the connection goes on.
