@@ -131,7 +131,7 @@ fn who_refuses_everything_is_asked_a_few_times() {
                 counted.fetch_add(1, SeqCst);
                 if peer
                     .peer
-                    .try_send(&reset(request.stream, code::REFUSED))
+                    .try_send(reset(request.stream, code::REFUSED))
                     .is_err()
                 {
                     return;

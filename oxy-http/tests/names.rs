@@ -177,8 +177,10 @@ impl World {
 }
 
 fn resolver(port: u16) -> Resolver {
-    let mut options = ResolveOptions::default();
-    options.hosts_file = false;
+    let options = ResolveOptions {
+        hosts_file: false,
+        ..ResolveOptions::default()
+    };
     Resolver::with_lookup(options, Zone { port })
 }
 

@@ -142,6 +142,68 @@ fn origins_are_reached_through_tls() {
 }
 
 #[test]
+fn endpoints_from_dns_prove_their_names() {
+    let dir = Dir::new();
+    let authority = Authority::new(&dir);
+    let pair = authority.pair(&dir, "origin", &["a.example"]);
+    let hello = origin::answering("hello").to_string();
+    let origin = Oxy::start(
+        &[
+            "reverse",
+            "-l",
+            "https://127.0.0.1:0",
+            "--cert",
+            &pair.cert,
+            "--key",
+            &pair.key,
+            "--to",
+            &hello,
+        ],
+        1,
+    );
+    let port = origin.at("reverse").port();
+    // The name, what the settings say instead, and whether that is the origin's own.
+    for (name, more, is_good) in [
+        ("a.example", "", true),
+        ("b.example", "", false),
+        ("b.example", ", server_name: a.example", true),
+        ("a.example", ", server_name: b.example", false),
+    ] {
+        let file = dir.file(
+            "oxy.yaml",
+            &format!(
+                "admin: {{listen: '127.0.0.1:0'}}
+clusters:
+  - name: c
+    endpoints: ['dns://{name}:{port}']
+    resolve: {{hosts: {{{name}: [127.0.0.1]}}}}
+    health: {{kind: {{http: {{path: /}}}}, interval: 50ms}}
+    failover: {{panic_percent: 0}}
+    http: {{tls: {{ca: [{}]{more}}}}}
+listeners:
+  - {{name: web, listen: ['127.0.0.1:0'], http: {{cluster: c}}}}
+",
+                authority.ca
+            ),
+        );
+        let oxy = Oxy::start(&["run", "-c", &file], 2);
+        let health = eventually(|| {
+            let page = get(oxy.at("admin"), "/clusters").body;
+            let report: Value = serde_json::from_str(&page).unwrap();
+            let health = report["clusters"][0]["endpoints"][0]["health"]
+                .as_str()?
+                .to_owned();
+            (health != "unchecked").then_some(health)
+        });
+        assert_eq!(health == "healthy", is_good, "{name}{more}: {health}");
+        let status = get(oxy.at("web"), "/").status;
+        assert_eq!(status == 200, is_good, "{name}{more}: {status}");
+        oxy.stop();
+    }
+    origin.stop();
+}
+
+#[test]
 fn streams_are_relayed_out_of_tls_too_and_logged_once() {
     let dir = Dir::new();
     let authority = Authority::new(&dir);

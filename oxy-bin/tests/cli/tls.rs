@@ -19,9 +19,9 @@ use crate::support::{Dir, Oxy, origin};
 
 /// `oxy run` with a listener `web` whose `tls` has these lines, in front of `origin`.
 fn start(dir: &Dir, tls: &[String], origin: SocketAddr) -> Oxy {
-    let tls: String = tls.iter().map(|line| format!("      {line}\n")).collect();
+    let tls = tls.join("\n      ");
     let text = format!(
-        "listeners:\n  - name: web\n    listen: ['https://127.0.0.1:0']\n    tls:\n{tls}    http: {{to: ['{origin}']}}\n"
+        "listeners:\n  - name: web\n    listen: ['https://127.0.0.1:0']\n    tls:\n      {tls}\n    http: {{to: ['{origin}']}}\n"
     );
     let file = dir.file("oxy.yaml", &text);
     Oxy::start(&["run", "-c", &file], 1)

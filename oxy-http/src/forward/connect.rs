@@ -40,15 +40,17 @@ pub(super) fn at_hand(endpoint: &Arc<Endpoint>, fresh: bool, upgrades: bool) -> 
         let (link, lease) = if fresh { None } else { endpoint.take() }?;
         return Some(Connection::Http1(link, lease));
     }
-    // Whether it may be upgraded may have to be asked first.
-    while !upgrades {
+    if upgrades {
+        // Whether it may be upgraded may have to be asked first.
+        return None;
+    }
+    loop {
         let ticket = endpoint.sessions.ticket()?;
         // One that the origin has said goodbye on is left out from then on, and nobody has been asked anything.
         if let Ok(send) = ticket.handle() {
             return Some(Connection::Http2(ticket, send));
         }
     }
-    None
 }
 
 /// A connection that has just been opened.
