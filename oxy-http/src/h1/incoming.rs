@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
-use oxy_core::buffer::{self, Buffer};
+use oxy_core::buffer::Buffer;
 use oxy_core::{Error, ErrorKind, Link, Result, Side};
 
 use super::chunked::{Decoder, Trailers};
@@ -39,21 +39,6 @@ impl From<Framing> for Rest {
             Framing::Length(length) => Self::Length(length),
             Framing::Chunked => Self::Chunked(Decoder::new()),
             Framing::UntilClose => Self::UntilClose,
-        }
-    }
-}
-
-/// Most bytes to a read: four of the largest TLS records (RFC 8446 section 5.1), or frames of HTTP/2 of the size that is always
-/// allowed (RFC 9113 section 4.2), with nothing left over that would make a small one.
-const RUN: usize = 4 * 16 * 1024;
-
-impl Rest {
-    /// What to read it into. Where much is known to come that is not spliced, it is cut into TLS records or HTTP/2 frames:
-    /// with several to a read there are several to a write, too.
-    fn buffer(&self) -> Buffer {
-        match self {
-            Self::Length(left) if *left > 2 * buffer::SIZE as u64 => Buffer::wide(),
-            _ => Buffer::new(),
         }
     }
 }
@@ -304,9 +289,8 @@ impl Incoming {
                 ahead
             } else {
                 ready!(source.link.poll_readable(cx)).map_err(|e| Error::io(side, e))?;
-                let mut buffer = source.rest.buffer();
-                let room = buffer.spare().len().min(RUN);
-                let n = ready!(source.link.poll_read(cx, &mut buffer.spare()[..room]))
+                let mut buffer = Buffer::new();
+                let n = ready!(source.link.poll_read(cx, buffer.spare()))
                     .map_err(|e| Error::io(side, e).context("reading a body"))?;
                 if n == 0 {
                     if matches!(source.rest, Rest::UntilClose) {
