@@ -35,13 +35,13 @@ impl Connection {
 }
 
 /// A connection that is open and free, if there is one.
-pub(super) fn at_hand(endpoint: &Arc<Endpoint>, fresh: bool, upgrades: bool) -> Option<Connection> {
+/// Those that are shared are left out unless it `shares`; those that are not, if it is to be `fresh`.
+pub(super) fn at_hand(endpoint: &Arc<Endpoint>, fresh: bool, shares: bool) -> Option<Connection> {
     if endpoint.speaks() == Speaks::Http1 {
         let (link, lease) = if fresh { None } else { endpoint.take() }?;
         return Some(Connection::Http1(link, lease));
     }
-    if upgrades {
-        // Whether it may be upgraded may have to be asked first.
+    if !shares {
         return None;
     }
     loop {
@@ -98,7 +98,12 @@ impl<'a> Trip<'a> {
                 let opening = endpoint.sessions.opening();
                 break opening.greet(opened.stream, opened.place, options).await?;
             }
-            match endpoint.sessions.place(&options.http2) {
+            let place = if course.is_last_call() {
+                Some(Place::Open(endpoint.sessions.opening()))
+            } else {
+                endpoint.sessions.place(&options.http2)
+            };
+            match place {
                 Some(Place::Ticket(ticket)) => {
                     if let Ok(send) = ticket.handle() {
                         break (ticket, send);

@@ -58,6 +58,12 @@ impl Course {
         }
     }
 
+    /// Whether the request has been refused so often that it is sent once more only, by a connection of its own: the origin
+    /// that says goodbye after every few requests takes the first of a connection, and others were faster each time so far.
+    fn is_last_call(&self) -> bool {
+        self.refusals == REFUSALS_MAX
+    }
+
     /// Says how a try went that another may follow, which goes elsewhere.
     fn give_up(&mut self, verdict: Verdict) {
         self.tried.extend(self.pick.as_ref().map(Pick::id));
@@ -461,7 +467,9 @@ impl<'a> Trip<'a> {
         course: &mut Course,
     ) -> Result<Arrived, Failure> {
         let upgrades = errand.upgrade.is_some();
-        let connection = if let Some(connection) = at_hand(between.endpoint, fresh, upgrades) {
+        // Whether a shared connection may be upgraded may have to be asked first.
+        let shares = !upgrades && !course.is_last_call();
+        let connection = if let Some(connection) = at_hand(between.endpoint, fresh, shares) {
             connection
         } else {
             let connect = self.connect(between, upgrades, course);

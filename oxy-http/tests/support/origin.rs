@@ -60,9 +60,8 @@ impl Origin {
     /// Answers every request with these bytes, and keeps the connection.
     pub fn answering(response: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
         Self::each(move |peer| {
-            while peer.request().is_ok() {
-                peer.send(response.as_ref());
-            }
+            // The proxy may have given the request up meanwhile.
+            while peer.request().is_ok() && peer.try_send(response.as_ref()).is_ok() {}
         })
     }
 
