@@ -75,8 +75,9 @@ fuzz_target!(|data: &[u8]| {
         assert!(target.as_bytes().ends_with(index.path.of(data)) || index.path.is_empty());
     }
     let mut out = Vec::new();
+    let request = http::Request::from_parts(parts, ());
     if forward_request(
-        &RequestHead::of_parts(&parts, index.framing),
+        &RequestHead::of_request(&request, index.framing),
         &hop,
         &policy,
         &mut out,
