@@ -1,12 +1,11 @@
-//! What the field lines of a head say together: the second look that [`super::parse`] takes.
+//! The field lines of a head, and what they say together.
 
-use httparse::Header;
 use oxy_core::ErrorKind;
 
 use super::index::{Field, Span};
 use super::known::{Known, Seen};
 use super::reject::Reject;
-use super::{target, token};
+use super::{scan, target, token};
 
 /// Most options of Connection that name fields. Each is compared with all fields, so that this bounds a square.
 const MAX_NOMINATIONS: usize = 32;
@@ -151,44 +150,69 @@ fn transfer_encoding(value: &[u8]) -> Transfer {
     Transfer::Refused(Reject::malformed("bad Transfer-Encoding"))
 }
 
-/// Indexes the field lines between `start` and `end`, each of which has to begin where the one before it ended.
+/// Indexes the field lines of `head` from `start` on, and says where the blank line after them ends: none if that has not
+/// come yet.
 pub(crate) fn fields(
-    buf: &[u8],
+    head: &[u8],
     start: usize,
-    end: usize,
-    found: &[Header<'_>],
+    most: usize,
     into: &mut Vec<Field>,
     facts: &mut Facts,
-) -> Result<(), Reject> {
+) -> Result<Option<usize>, Reject> {
     let mut at = start;
-    into.reserve(found.len());
-    for header in found {
-        let name = Span::new(at, at + header.name.len());
-        if name.len() > Field::MAX_NAME {
-            return Err(Reject::new(ErrorKind::HeadTooLarge, "field name too long"));
+    loop {
+        match &head[at..] {
+            [b'\r', b'\n', ..] => return Ok(Some(at + 2)),
+            [] | [b'\r'] => return Ok(None),
+            _ => {}
         }
-        // Both are slices of `buf`: the difference is the position.
-        let value_start = (header.value.as_ptr() as usize).wrapping_sub(buf.as_ptr() as usize);
-        let mut line_end = value_start.wrapping_add(header.value.len());
-        let value = Span::new(value_start, line_end);
-        while let Some(b' ' | b'\t') = buf.get(line_end) {
-            line_end += 1;
+        if into.len() == most {
+            return Err(Reject::new(ErrorKind::HeadTooLarge, "too many fields"));
         }
-        if buf.get(line_end..line_end.wrapping_add(2)) != Some(b"\r\n") {
-            return Err(Reject::malformed("bare LF in the head"));
+        let Some((field, end)) = field(head, at)? else {
+            return Ok(None);
+        };
+        if field.known != Known::Other {
+            facts.add(field.known, field.value().of(head), field.value())?;
         }
-        let known = Known::of(header.name.as_bytes());
-        if known != Known::Other {
-            facts.add(known, header.value, value)?;
-        }
-        into.push(Field::new(name, value, known));
-        at = line_end + 2;
+        into.push(field);
+        at = end;
     }
-    if buf.get(at..end) == Some(b"\r\n") {
-        Ok(())
-    } else {
-        Err(Reject::malformed("bare LF in the head"))
+}
+
+/// The field line of `head` that begins at `start`, and where it ends (RFC 9112 section 5): none if not all of it is there.
+#[inline]
+fn field(head: &[u8], start: usize) -> Result<Option<(Field, usize)>, Reject> {
+    let name_end = start + scan::token_bytes(&head[start..]);
+    let mut at = match head.get(name_end) {
+        Some(b':') if name_end > start => name_end + 1,
+        // What begins with whitespace would go on with the line before it (section 5.2); nobody has to take that.
+        Some(_) => return Err(Reject::malformed("bad field name")),
+        None => return Ok(None),
+    };
+    let name = Span::new(start, name_end);
+    if name.len() > Field::MAX_NAME {
+        return Err(Reject::new(ErrorKind::HeadTooLarge, "field name too long"));
     }
+    while let Some(b' ' | b'\t') = head.get(at) {
+        at += 1;
+    }
+    let value = at;
+    at += scan::field_bytes(&head[at..]);
+    let line_end = match &head[at..] {
+        [b'\r', b'\n', ..] => at + 2,
+        [] | [b'\r'] => return Ok(None),
+        [b'\n', ..] => return Err(Reject::malformed("bare LF in the head")),
+        _ => return Err(Reject::malformed("bad field value")),
+    };
+    while at > value && matches!(head[at - 1], b' ' | b'\t') {
+        at -= 1;
+    }
+    let known = Known::of(name.of(head));
+    Ok(Some((
+        Field::new(name, Span::new(value, at), known),
+        line_end,
+    )))
 }
 
 /// Marks the fields that Connection names.

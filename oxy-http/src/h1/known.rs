@@ -37,6 +37,14 @@ macro_rules! known {
                 }
             }
 
+            /// How a line with the name begins on an HTTP/1.1 connection.
+            pub(crate) const fn opening(self) -> &'static str {
+                match self {
+                    Self::Other => "",
+                    $($(Self::$variant => concat!($wire, ": "),)+)+
+                }
+            }
+
             /// The name as the `http` crate knows it; none for [`Known::Other`].
             pub const fn header_name(self) -> Option<HeaderName> {
                 match self {
@@ -118,6 +126,7 @@ mod tests {
             assert_eq!(Known::of(name.as_bytes()), known);
             assert_eq!(Known::of(name.to_uppercase().as_bytes()), known);
             assert_eq!(Known::of(known.wire().as_bytes()), known);
+            assert_eq!(known.opening(), format!("{}: ", known.wire()));
             assert_eq!(known.header_name().unwrap().as_str(), name);
             assert_eq!(Known::of(format!("{name}x").as_bytes()), Known::Other);
         }

@@ -14,6 +14,7 @@ pub(crate) mod server;
 
 mod facts;
 mod reject;
+mod scan;
 pub(crate) mod target;
 pub(crate) mod token;
 

@@ -1,18 +1,15 @@
-//! Reading heads: `httparse` finds the parts, and a second look holds them to RFC 9112 to the letter.
+//! Reading heads, to the letter of RFC 9112.
 //!
-//! `httparse` takes what servers take: a bare LF for a line end, say. A proxy that hands such a message on lets two
-//! readers see two messages in the same bytes, so here a message is either one that everybody reads alike or refused.
+//! Servers take more than that: a bare LF for a line end, say. A proxy that hands such a message on lets two readers see
+//! two messages in the same bytes, so here a message is either one that everybody reads alike or refused.
 
-use std::mem::MaybeUninit;
-
-use httparse::{Header, Status};
 use oxy_core::ErrorKind;
 
 use super::facts::{Facts, Transfer, fields, nominate};
 use super::index::{Framing, RequestIndex, ResponseIndex, Span};
 use super::known::Known;
 use super::reject::Reject;
-use super::{target, token};
+use super::{scan, target};
 use crate::limits::HeadLimits;
 
 /// Whether a whole head was there.
@@ -54,9 +51,6 @@ const MAX_METHOD: usize = 32;
 /// clients send after a body; more than two have no honest sender.
 const MAX_EMPTY_LINES: usize = 4;
 
-/// Fields that fit on the stack; only where the limit is set higher is a list allocated, for heads that need it.
-const STACK_FIELDS: usize = 128;
-
 /// Largest target that `http::Uri` is sure to hold.
 const MAX_URI: usize = 65_000;
 
@@ -69,27 +63,32 @@ const MAX_URI: usize = 65_000;
 pub fn request(buf: &[u8], limits: &HeadLimits, index: &mut RequestIndex) -> Result<Parse, Reject> {
     index.clear();
     let start = empty_lines(buf)?;
-    let window = window(&buf[start..], limits);
-    if window.is_empty() {
-        return Ok(Parse::Partial);
-    }
-    if !token::is_tchar(window[0]) && window != b"\r" {
-        return Err(Reject::malformed("bad method"));
-    }
-    let mut on_stack = [const { MaybeUninit::uninit() }; STACK_FIELDS];
-    let room = limits.max_fields.min(STACK_FIELDS);
-    match request_with(buf, start, window, limits, &mut on_stack[..room], index) {
-        Err(Reject {
-            kind: ErrorKind::HeadTooLarge,
-            why: TOO_MANY_FIELDS,
-        }) if limits.max_fields > STACK_FIELDS => {
-            index.clear();
-            let mut on_heap =
-                vec![MaybeUninit::uninit(); limits.max_fields.min(window.len() / MIN_FIELD + 1)];
-            request_with(buf, start, window, limits, &mut on_heap, index)
-        }
-        done => done,
-    }
+    let head = &buf[..start + room(buf.len() - start, limits)];
+    let Some(line) = request_line(head, start, limits)? else {
+        return partial(head.len() - start, limits);
+    };
+    index.method = line.method;
+    index.target = line.target;
+    index.minor = line.minor;
+    index.fields_start = line.end;
+    let method = line.method.of(head);
+    target::read(head, line.target, method, index)?;
+
+    let mut facts = Facts::default();
+    let end = fields(
+        head,
+        line.end,
+        limits.max_fields,
+        &mut index.fields,
+        &mut facts,
+    )?;
+    let Some(end) = end else {
+        return partial(head.len() - start, limits);
+    };
+    index.head_len = end;
+    conclude_request(index, &facts, method)?;
+    nominate(head, &mut index.fields, &facts)?;
+    Ok(Parse::Complete)
 }
 
 /// Reads the head of a response at the start of `buf` into `index`, for a request of kind `method`.
@@ -102,33 +101,48 @@ pub fn response(
     index: &mut ResponseIndex,
 ) -> Result<Parse, Reject> {
     index.clear();
-    let window = window(buf, limits);
-    match window.first() {
-        None => return Ok(Parse::Partial),
-        // httparse would skip empty lines here, which only a request may have before it.
-        Some(b'H') => {}
-        Some(_) => return Err(Reject::malformed("not a status line")),
-    }
-    let mut on_stack = [const { MaybeUninit::uninit() }; STACK_FIELDS];
-    let room = limits.max_fields.min(STACK_FIELDS);
-    match response_with(window, limits, method, &mut on_stack[..room], index) {
-        Err(Reject {
-            kind: ErrorKind::HeadTooLarge,
-            why: TOO_MANY_FIELDS,
-        }) if limits.max_fields > STACK_FIELDS => {
-            index.clear();
-            let mut on_heap =
-                vec![MaybeUninit::uninit(); limits.max_fields.min(window.len() / MIN_FIELD + 1)];
-            response_with(window, limits, method, &mut on_heap, index)
-        }
-        done => done,
-    }
+    let head = &buf[..room(buf.len(), limits)];
+    let Some(line) = status_line(head)? else {
+        return partial(head.len(), limits);
+    };
+    index.status = line.status;
+    index.minor = line.minor;
+    index.reason = line.reason;
+    index.fields_start = line.end;
+
+    let mut facts = Facts {
+        is_response: true,
+        ..Facts::default()
+    };
+    let end = fields(
+        head,
+        line.end,
+        limits.max_fields,
+        &mut index.fields,
+        &mut facts,
+    )?;
+    let Some(end) = end else {
+        return partial(head.len(), limits);
+    };
+    index.head_len = end;
+    conclude_response(index, &facts, method)?;
+    nominate(head, &mut index.fields, &facts)?;
+    Ok(Parse::Complete)
 }
 
-const TOO_MANY_FIELDS: &str = "too many fields";
+/// How much of `length` bytes a head may have.
+fn room(length: usize, limits: &HeadLimits) -> usize {
+    // Positions are 32 bits wide.
+    length.min(limits.max_head).min(i32::MAX as usize)
+}
 
-/// The shortest field line: `a:` and CRLF.
-const MIN_FIELD: usize = 4;
+/// A head of which `length` bytes are there, and not its end.
+fn partial(length: usize, limits: &HeadLimits) -> Result<Parse, Reject> {
+    if length >= limits.max_head {
+        return Err(Reject::new(ErrorKind::HeadTooLarge, "head too long"));
+    }
+    Ok(Parse::Partial)
+}
 
 /// How many bytes of empty lines there are before a request.
 fn empty_lines(buf: &[u8]) -> Result<usize, Reject> {
@@ -145,67 +159,127 @@ fn empty_lines(buf: &[u8]) -> Result<usize, Reject> {
     }
 }
 
-/// As much of `buf` as a head may have.
-fn window<'a>(buf: &'a [u8], limits: &HeadLimits) -> &'a [u8] {
-    // Positions are 32 bits wide.
-    let most = limits.max_head.min(i32::MAX as usize);
-    &buf[..buf.len().min(most)]
+/// What a request line has (RFC 9112 section 3).
+struct RequestLine {
+    method: Span,
+    target: Span,
+    minor: u8,
+    end: usize,
 }
 
-fn request_with<'b>(
-    buf: &'b [u8],
+/// The request line of `head` that begins at `start`; none if not all of it is there.
+fn request_line(
+    head: &[u8],
     start: usize,
-    window: &'b [u8],
     limits: &HeadLimits,
-    room: &mut [MaybeUninit<Header<'b>>],
-    index: &mut RequestIndex,
-) -> Result<Parse, Reject> {
-    let mut found = httparse::Request::new(&mut []);
-    let length = match found.parse_with_uninit_headers(window, room) {
-        Ok(Status::Complete(length)) => length,
-        Ok(Status::Partial) => {
-            request_line_limits(window, limits)?;
-            partial(window, limits)?;
-            return Ok(Parse::Partial);
-        }
-        // What is wrong with it depends on bytes that are still to come.
-        Err(httparse::Error::Version) if has_begun_version(window) => {
-            request_line_limits(window, limits)?;
-            return Ok(Parse::Partial);
-        }
-        Err(error) => {
-            request_line_limits(window, limits)?;
-            return Err(because(error, is_other_version(window)));
-        }
-    };
-    let (Some(method), Some(path), Some(minor)) = (found.method, found.path, found.version) else {
-        return Err(Reject::malformed("not a request line"));
-    };
-    request_line_limits(window, limits)?;
-    // With single spaces everything on the line has its place, and httparse has put nothing anywhere else.
-    let target_start = start + method.len() + 1;
-    let target_end = target_start + path.len();
-    let fields_start = target_end + " HTTP/1.x\r\n".len();
-    if buf.get(fields_start - 2..fields_start) != Some(b"\r\n") {
-        return Err(Reject::malformed("bare LF after the request line"));
+) -> Result<Option<RequestLine>, Reject> {
+    let rest = &head[start..];
+    let length = scan::token_bytes(&rest[..rest.len().min(MAX_METHOD + 1)]);
+    if length > MAX_METHOD {
+        // RFC 9112 section 3: longer than any that is implemented.
+        return Err(Reject::new(ErrorKind::Unsupported, "method too long"));
     }
-    index.method = Span::new(start, start + method.len());
-    index.target = Span::new(target_start, target_end);
-    index.minor = minor;
-    index.fields_start = fields_start;
-    index.head_len = start + length;
-    target::read(buf, index.target, method.as_bytes(), index)?;
+    let rest = match &rest[length..] {
+        [] => return Ok(None),
+        [b' ', rest @ ..] if length > 0 => rest,
+        _ => return Err(Reject::malformed("bad method")),
+    };
+    let method = Span::new(start, start + length);
+    let start = method.range().end + 1;
+    let most = limits.max_target.min(MAX_URI);
+    let length = scan::visible(&rest[..rest.len().min(most + 1)]);
+    if length > most {
+        return Err(Reject::new(ErrorKind::TargetTooLong, "target too long"));
+    }
+    let rest = match &rest[length..] {
+        [] => return Ok(None),
+        [b' ', rest @ ..] => rest,
+        _ => return Err(Reject::malformed("bad request line")),
+    };
+    let target = Span::new(start, start + length);
+    let Some(minor) = version(rest, b"\r\n")? else {
+        return Ok(None);
+    };
+    Ok(Some(RequestLine {
+        method,
+        target,
+        minor,
+        end: target.range().end + " HTTP/1.1\r\n".len(),
+    }))
+}
 
-    let mut facts = Facts::default();
-    let placed = fields(
-        buf,
-        fields_start,
-        index.head_len,
-        found.headers,
-        &mut index.fields,
-        &mut facts,
-    );
-    placed?;
+/// What a status line has (RFC 9112 section 4).
+struct StatusLine {
+    status: u16,
+    minor: u8,
+    reason: Span,
+    end: usize,
+}
+
+/// The status line at the start of `head`; none if not all of it is there.
+fn status_line(head: &[u8]) -> Result<Option<StatusLine>, Reject> {
+    const BEFORE_STATUS: usize = "HTTP/1.1 ".len();
+    const BEFORE_REASON: usize = "HTTP/1.1 200".len();
+    let Some(minor) = version(head, b" ")? else {
+        return Ok(None);
+    };
+    let mut status = 0;
+    for at in BEFORE_STATUS..BEFORE_REASON {
+        status = match head.get(at) {
+            Some(digit @ b'0'..=b'9') => status * 10 + u16::from(digit - b'0'),
+            Some(_) => return Err(Reject::malformed("bad status line")),
+            None => return Ok(None),
+        };
+    }
+    if !(100..600).contains(&status) {
+        return Err(Reject::malformed("status code out of range"));
+    }
+    let at = BEFORE_REASON + scan::field_bytes(&head[BEFORE_REASON..]);
+    let reason = match head.get(BEFORE_REASON) {
+        Some(b' ') => Span::new(BEFORE_REASON + 1, at),
+        // Many leave out the space before a reason that they do not give either.
+        Some(b'\r') => Span::new(at, at),
+        Some(_) => return Err(Reject::malformed("bad status line")),
+        None => return Ok(None),
+    };
+    match &head[at..] {
+        [b'\r', b'\n', ..] => Ok(Some(StatusLine {
+            status,
+            minor,
+            reason,
+            end: at + 2,
+        })),
+        [] | [b'\r'] => Ok(None),
+        _ => Err(Reject::malformed("bad status line")),
+    }
+}
+
+/// The minor version in the HTTP-version at the start of `text`, which `then` has to follow (RFC 9112 section 2.3); none if
+/// not all of both is there.
+fn version(text: &[u8], then: &[u8]) -> Result<Option<u8>, Reject> {
+    const FORM: &[u8] = b"HTTP/0.0";
+    let (version, rest) = text.split_at(text.len().min(FORM.len()));
+    match version {
+        b"HTTP/1.1" if rest.starts_with(then) => return Ok(Some(1)),
+        b"HTTP/1.0" if rest.starts_with(then) => return Ok(Some(0)),
+        _ => {}
+    }
+    let is_version = version
+        .iter()
+        .zip(FORM)
+        .all(|(&byte, &form)| byte == form || (form == b'0' && byte.is_ascii_digit()));
+    if !is_version || !then.starts_with(&rest[..rest.len().min(then.len())]) {
+        return Err(Reject::malformed("bad HTTP version"));
+    }
+    if rest.len() < then.len() {
+        return Ok(None);
+    }
+    Err(Reject::new(ErrorKind::Version, "unknown HTTP version"))
+}
+
+/// What the fields of a request say, together and with its method.
+fn conclude_request(index: &mut RequestIndex, facts: &Facts, method: &[u8]) -> Result<(), Reject> {
+    let minor = index.minor;
     index.seen = facts.seen;
     index.host = facts.host;
     if facts.host.is_none() && minor == 1 {
@@ -229,7 +303,7 @@ fn request_with<'b>(
     };
     // RFC 9110 section 9.3.8 forbids content with TRACE; with CONNECT (section 9.3.6) it has no meaning, and what
     // follows the head is the tunnel's.
-    if !index.framing.is_empty() && matches!(method, "TRACE" | "CONNECT") {
+    if !index.framing.is_empty() && matches!(method, b"TRACE" | b"CONNECT") {
         return Err(Reject::malformed("a body where the method has none"));
     }
     index.keep_alive = facts.keep_alive(minor);
@@ -238,7 +312,7 @@ fn request_with<'b>(
         && facts.upgrade
         && facts.seen.has(Known::Upgrade)
         && index.framing.is_empty()
-        && method != "CONNECT";
+        && method != b"CONNECT";
     // An expectation in HTTP/1.0 is to be ignored (RFC 9110 section 10.1.1).
     if facts.seen.has(Known::Expect) && minor == 1 {
         if !facts.expect_continue {
@@ -246,70 +320,16 @@ fn request_with<'b>(
         }
         index.expect_continue = !index.framing.is_empty();
     }
-    nominate(buf, &mut index.fields, &facts)?;
-    Ok(Parse::Complete)
+    Ok(())
 }
 
-fn response_with<'b>(
-    window: &'b [u8],
-    limits: &HeadLimits,
-    method: MethodKind,
-    room: &mut [MaybeUninit<Header<'b>>],
+/// What the fields of a response say, together and with its status.
+fn conclude_response(
     index: &mut ResponseIndex,
-) -> Result<Parse, Reject> {
-    let mut found = httparse::Response::new(&mut []);
-    let parsed = httparse::ParserConfig::default()
-        .parse_response_with_uninit_headers(&mut found, window, room);
-    let length = match parsed {
-        Ok(Status::Complete(length)) => length,
-        Ok(Status::Partial) => {
-            partial(window, limits)?;
-            return Ok(Parse::Partial);
-        }
-        Err(error) => {
-            return Err(because(
-                error,
-                is_version(window.get(..8).unwrap_or_default()),
-            ));
-        }
-    };
-    let (Some(minor), Some(status)) = (found.version, found.code) else {
-        return Err(Reject::malformed("not a status line"));
-    };
-    if !(100..600).contains(&status) {
-        return Err(Reject::malformed("status code out of range"));
-    }
-    // httparse hides a reason that is not ASCII, so that the line is taken apart here.
-    const BEFORE_REASON: usize = "HTTP/1.1 200".len();
-    let line_end = memchr::memchr(b'\n', window).unwrap_or(window.len());
-    let reason = match window.get(BEFORE_REASON..line_end) {
-        Some([b'\r']) => Span::new(BEFORE_REASON, BEFORE_REASON),
-        Some([b' ', reason @ .., b'\r'])
-            if reason.iter().all(|&byte| token::is_field_byte(byte)) =>
-        {
-            Span::new(BEFORE_REASON + 1, line_end - 1)
-        }
-        _ => return Err(Reject::malformed("not a status line")),
-    };
-    index.status = status;
-    index.minor = minor;
-    index.reason = reason;
-    index.fields_start = line_end + 1;
-    index.head_len = length;
-
-    let mut facts = Facts {
-        is_response: true,
-        ..Facts::default()
-    };
-    let placed = fields(
-        window,
-        index.fields_start,
-        length,
-        found.headers,
-        &mut index.fields,
-        &mut facts,
-    );
-    placed?;
+    facts: &Facts,
+    method: MethodKind,
+) -> Result<(), Reject> {
+    let (status, minor) = (index.status, index.minor);
     index.seen = facts.seen;
     let interim_or_204 = status < 200 || status == 204;
     let tunnel = method == MethodKind::Connect && (200..300).contains(&status);
@@ -348,84 +368,7 @@ fn response_with<'b>(
     index.keep_alive = facts.keep_alive(minor)
         && index.framing != Framing::UntilClose
         && !(interim_or_204 && facts.length.is_some_and(|length| length > 0));
-    nominate(window, &mut index.fields, &facts)?;
-    Ok(Parse::Complete)
-}
-
-/// Refuses a head that can no longer become a good one, or one that fits.
-fn partial(window: &[u8], limits: &HeadLimits) -> Result<(), Reject> {
-    if window.len() >= limits.max_head {
-        return Err(Reject::new(ErrorKind::HeadTooLarge, "head too long"));
-    }
-    for end in memchr::memchr_iter(b'\n', window) {
-        if end == 0 || window[end - 1] != b'\r' {
-            return Err(Reject::malformed("bare LF in the head"));
-        }
-    }
     Ok(())
-}
-
-/// Refuses a method or a target that is too long, complete or not.
-fn request_line_limits(window: &[u8], limits: &HeadLimits) -> Result<(), Reject> {
-    let head = &window[..window.len().min(MAX_METHOD + 1)];
-    let Some(method) = head.iter().position(|&byte| !token::is_tchar(byte)) else {
-        return if head.len() > MAX_METHOD {
-            // RFC 9112 section 3: longer than any that is implemented.
-            Err(Reject::new(ErrorKind::Unsupported, "method too long"))
-        } else {
-            Ok(())
-        };
-    };
-    let Some(rest) = window[method..].strip_prefix(b" ") else {
-        return Ok(());
-    };
-    let most = limits.max_target.min(MAX_URI);
-    if rest.len() > most
-        && !rest[..=most]
-            .iter()
-            .any(|byte| matches!(byte, b' ' | b'\r' | b'\n'))
-    {
-        return Err(Reject::new(ErrorKind::TargetTooLong, "target too long"));
-    }
-    Ok(())
-}
-
-fn because(error: httparse::Error, other_version: bool) -> Reject {
-    match error {
-        httparse::Error::HeaderName => Reject::malformed("bad field name"),
-        httparse::Error::HeaderValue => Reject::malformed("bad field value"),
-        httparse::Error::NewLine => Reject::malformed("bad line end"),
-        httparse::Error::Status => Reject::malformed("bad status line"),
-        httparse::Error::Token => Reject::malformed("bad request line"),
-        httparse::Error::TooManyHeaders => Reject::new(ErrorKind::HeadTooLarge, TOO_MANY_FIELDS),
-        httparse::Error::Version if other_version => {
-            Reject::new(ErrorKind::Version, "unknown HTTP version")
-        }
-        httparse::Error::Version => Reject::malformed("bad HTTP version"),
-    }
-}
-
-/// Whether a request line ends in a version of HTTP that is well-formed: 505 rather than 400.
-fn is_other_version(window: &[u8]) -> bool {
-    let line = &window[..memchr::memchr(b'\r', window).unwrap_or(window.len())];
-    let mut parts = line.splitn(3, |&byte| byte == b' ').skip(2);
-    parts
-        .next()
-        .is_some_and(|version| is_version(version) && !matches!(version, b"HTTP/1.0" | b"HTTP/1.1"))
-}
-
-/// Whether a request line stops within what may become another version.
-fn has_begun_version(window: &[u8]) -> bool {
-    const FORM: &[u8] = b"HTTP/0.0";
-    let begun = window.splitn(3, |&byte| byte == b' ').nth(2);
-    begun.is_some_and(|begun| {
-        begun.len() < FORM.len() && is_version(&[begun, &FORM[begun.len()..]].concat())
-    })
-}
-
-/// Whether `text` is an HTTP-version (RFC 9112 section 2.3).
-fn is_version(text: &[u8]) -> bool {
-    matches!(text, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
 #[cfg(test)]

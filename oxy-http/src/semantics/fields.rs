@@ -1,5 +1,7 @@
 //! Where fields come from and where they go.
 
+use std::ops::Range;
+
 use bytes::{Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
@@ -18,15 +20,15 @@ pub struct FieldRef<'a> {
     pub value: &'a [u8],
     /// Whether a Connection field names it.
     pub named: bool,
-    /// What lets it be passed on without being taken apart.
-    whole: Whole<'a>,
+    whence: Whence<'a>,
 }
 
+/// What a field is taken from.
 #[derive(Clone, Copy, Debug)]
-enum Whole<'a> {
-    /// Its line with the CRLF, which the parser has found to be good, and where in the head its value begins.
-    Line(&'a [u8], usize),
-    Typed(&'a HeaderName, &'a HeaderValue),
+enum Whence<'a> {
+    /// A raw head, in which its value begins here.
+    Head(usize),
+    Map(&'a HeaderName, &'a HeaderValue),
 }
 
 /// The fields of a head.
@@ -35,6 +37,14 @@ pub trait Fields {
     fn has(&self, known: Known) -> bool;
     /// The fields, in order.
     fn iter(&self) -> impl Iterator<Item = FieldRef<'_>>;
+    /// Passes on to `sink` the fields that no Connection field names and whose names `passes` lets through.
+    fn pass_on<S: Sink>(&self, sink: &mut S, passes: impl Fn(Known) -> bool) {
+        for field in self.iter() {
+            if !field.named && passes(field.known) {
+                sink.pass(&field);
+            }
+        }
+    }
     /// About how many bytes they have on the wire.
     fn size(&self) -> usize;
 }
@@ -68,6 +78,26 @@ impl<'a> Indexed<'a> {
             end: index.head_len.saturating_sub(2),
         }
     }
+
+    /// Passes on those of its fields that are in `range`.
+    fn pass_run(&self, range: Range<usize>, sink: &mut impl Sink) {
+        if range.is_empty() {
+            return;
+        }
+        let after = self.fields.get(range.end);
+        sink.pass_run(&Self {
+            fields: &self.fields[range],
+            end: after.map_or(self.end, |field| field.name().range().start),
+            ..*self
+        });
+    }
+
+    /// The lines, from the first to the last.
+    fn lines(&self) -> &'a [u8] {
+        let start = self.fields.first().map(|field| field.name().range().start);
+        let lines = start.and_then(|start| self.head.get(start..self.end));
+        lines.unwrap_or_default()
+    }
 }
 
 impl Fields for Indexed<'_> {
@@ -78,24 +108,24 @@ impl Fields for Indexed<'_> {
 
     #[inline]
     fn iter(&self) -> impl Iterator<Item = FieldRef<'_>> {
-        self.fields.iter().enumerate().map(|(at, field)| {
-            let end = self
-                .fields
-                .get(at + 1)
-                .map_or(self.end, |next| next.name().range().start);
-            FieldRef {
-                known: field.known,
-                name: field.name().of(self.head),
-                value: field.value().of(self.head),
-                named: field.named,
-                whole: Whole::Line(
-                    self.head
-                        .get(field.name().range().start..end)
-                        .unwrap_or_default(),
-                    field.value().range().start,
-                ),
-            }
+        self.fields.iter().map(|field| FieldRef {
+            known: field.known,
+            name: field.name().of(self.head),
+            value: field.value().of(self.head),
+            named: field.named,
+            whence: Whence::Head(field.value().range().start),
         })
+    }
+
+    fn pass_on<S: Sink>(&self, sink: &mut S, passes: impl Fn(Known) -> bool) {
+        let mut from = 0;
+        for (at, field) in self.fields.iter().enumerate() {
+            if field.named || !passes(field.known) {
+                self.pass_run(from..at, sink);
+                from = at + 1;
+            }
+        }
+        self.pass_run(from..self.fields.len(), sink);
     }
 
     fn size(&self) -> usize {
@@ -147,7 +177,7 @@ impl Fields for Mapped<'_> {
                 name: name.as_str().as_bytes(),
                 value: value.as_bytes(),
                 named: !known.is_protected() && self.names(name),
-                whole: Whole::Typed(name, value),
+                whence: Whence::Map(name, value),
             }
         })
     }
@@ -164,6 +194,12 @@ impl Fields for Mapped<'_> {
 pub trait Sink {
     /// Passes a field on as it is.
     fn pass(&mut self, field: &FieldRef<'_>);
+    /// Passes fields on that follow each other.
+    fn pass_run(&mut self, run: &Indexed<'_>) {
+        for field in run.iter() {
+            self.pass(&field);
+        }
+    }
     /// Begins a field of our own.
     fn open(&mut self, name: Known);
     /// Adds to the value of the field that was begun.
@@ -186,20 +222,19 @@ pub struct Lines<'a>(pub &'a mut Vec<u8>);
 impl Sink for Lines<'_> {
     #[inline]
     fn pass(&mut self, field: &FieldRef<'_>) {
-        if let Whole::Line(line, _) = field.whole {
-            self.0.extend_from_slice(line);
-        } else {
-            self.0.extend_from_slice(field.name);
-            self.0.extend_from_slice(b": ");
-            self.0.extend_from_slice(field.value);
-            self.0.extend_from_slice(b"\r\n");
+        for part in [field.name, b": ", field.value, b"\r\n"] {
+            self.0.extend_from_slice(part);
         }
     }
 
     #[inline]
+    fn pass_run(&mut self, run: &Indexed<'_>) {
+        self.0.extend_from_slice(run.lines());
+    }
+
+    #[inline]
     fn open(&mut self, name: Known) {
-        self.0.extend_from_slice(name.wire().as_bytes());
-        self.0.extend_from_slice(b": ");
+        self.0.extend_from_slice(name.opening().as_bytes());
     }
 
     #[inline]
@@ -248,7 +283,7 @@ impl<'a> MapSink<'a> {
 
     /// The value of a field that is not typed.
     fn value(&mut self, field: &FieldRef<'_>) -> Option<HeaderValue> {
-        if let Whole::Line(_, at) = field.whole
+        if let Whence::Head(at) = field.whence
             && let Some(value) = self.head.get(at..at + field.value.len())
         {
             return HeaderValue::from_maybe_shared(self.head.slice_ref(value)).ok();
@@ -260,7 +295,7 @@ impl<'a> MapSink<'a> {
 
 impl Sink for MapSink<'_> {
     fn pass(&mut self, field: &FieldRef<'_>) {
-        if let Whole::Typed(name, value) = field.whole {
+        if let Whence::Map(name, value) = field.whence {
             self.map.append(name.clone(), value.clone());
             return;
         }

@@ -281,39 +281,35 @@ fn emit<F: Fields, S: Sink>(
         // First, as RFC 9110 section 7.2 would have it.
         sink.put(Known::Host, host(head, hop, policy));
     }
-    for field in head.fields.iter() {
-        if field.named {
-            continue;
+    let counts_forwards = counts_forwards(head.method);
+    head.fields.pass_on(sink, |known| match known {
+        // Hop-by-hop (RFC 9110 section 7.6.1), or written anew below.
+        Known::Connection
+        | Known::KeepAlive
+        | Known::ProxyConnection
+        | Known::Te
+        | Known::TransferEncoding
+        | Known::Upgrade
+        | Known::Http2Settings
+        | Known::ContentLength
+        | Known::Host => false,
+        Known::Trailer => head.framing == Framing::Chunked,
+        Known::Expect => head.expect_continue,
+        Known::ProxyAuthorization => policy.pass_proxy_auth,
+        Known::XForwardedFor => policy.x_forwarded == Forwarding::Keep,
+        Known::XForwardedHost | Known::XForwardedProto => {
+            matches!(policy.x_forwarded, Forwarding::Keep | Forwarding::Append)
         }
-        let passes = match field.known {
-            // Hop-by-hop (RFC 9110 section 7.6.1), or written anew below.
-            Known::Connection
-            | Known::KeepAlive
-            | Known::ProxyConnection
-            | Known::Te
-            | Known::TransferEncoding
-            | Known::Upgrade
-            | Known::Http2Settings
-            | Known::ContentLength
-            | Known::Host => false,
-            Known::Trailer => head.framing == Framing::Chunked,
-            Known::Expect => head.expect_continue,
-            Known::ProxyAuthorization => policy.pass_proxy_auth,
-            Known::XForwardedFor => policy.x_forwarded == Forwarding::Keep,
-            Known::XForwardedHost | Known::XForwardedProto => {
-                matches!(policy.x_forwarded, Forwarding::Keep | Forwarding::Append)
+        Known::Forwarded => policy.forwarded == Forwarding::Keep,
+        Known::MaxForwards => !counts_forwards,
+        _ => true,
+    });
+    if counts_forwards && head.fields.has(Known::MaxForwards) {
+        let fields = head.fields.iter();
+        for field in fields.filter(|field| field.known == Known::MaxForwards) {
+            if let Some(left) = token::digits(field.value) {
+                put_number(Known::MaxForwards, left.saturating_sub(1), sink);
             }
-            Known::Forwarded => policy.forwarded == Forwarding::Keep,
-            Known::MaxForwards if counts_forwards(head.method) => {
-                if let Some(left) = token::digits(field.value) {
-                    put_number(Known::MaxForwards, left.saturating_sub(1), sink);
-                }
-                false
-            }
-            _ => true,
-        };
-        if passes {
-            sink.pass(&field);
         }
     }
     match head.framing {
@@ -536,11 +532,32 @@ impl AddressText {
             text: [0; 48],
             len: 0,
         };
-        let mut rest = &mut this.text[..];
-        // It fits, so that nothing fails here.
-        let _ = write!(rest, "{}", address.to_canonical());
-        this.len = 48 - rest.len();
+        match address.to_canonical() {
+            // By hand, as this is in every request, and formatting takes ten times as long.
+            IpAddr::V4(address) => {
+                for (at, octet) in address.octets().into_iter().enumerate() {
+                    if at > 0 {
+                        this.push(b".");
+                    }
+                    this.push(write::decimal_in(
+                        octet.into(),
+                        &mut [0; write::MAX_DECIMAL],
+                    ));
+                }
+            }
+            IpAddr::V6(address) => {
+                let mut rest = &mut this.text[..];
+                // It fits, so that nothing fails here.
+                let _ = write!(rest, "{address}");
+                this.len = 48 - rest.len();
+            }
+        }
         this
+    }
+
+    fn push(&mut self, part: &[u8]) {
+        self.text[self.len..][..part.len()].copy_from_slice(part);
+        self.len += part.len();
     }
 
     fn as_bytes(&self) -> &[u8] {

@@ -139,31 +139,23 @@ pub fn response_fields<F: Fields, S: Sink>(
     sink: &mut S,
 ) -> Framed {
     let framed = framed(head, hop, wire);
-    for field in head.fields.iter() {
-        if field.named {
-            continue;
+    head.fields.pass_on(sink, |known| match known {
+        // Hop-by-hop (RFC 9110 section 7.6.1), or written anew below.
+        Known::Connection
+        | Known::KeepAlive
+        | Known::ProxyConnection
+        | Known::Te
+        | Known::TransferEncoding
+        | Known::Upgrade
+        | Known::Http2Settings
+        | Known::ContentLength => false,
+        Known::Trailer => matches!(framed.framing, Framing::Chunked),
+        // For one hop; the last has no business in a response, and is not for others to see either.
+        Known::ProxyAuthenticate | Known::ProxyAuthenticationInfo | Known::ProxyAuthorization => {
+            policy.pass_proxy_auth
         }
-        let passes = match field.known {
-            // Hop-by-hop (RFC 9110 section 7.6.1), or written anew below.
-            Known::Connection
-            | Known::KeepAlive
-            | Known::ProxyConnection
-            | Known::Te
-            | Known::TransferEncoding
-            | Known::Upgrade
-            | Known::Http2Settings
-            | Known::ContentLength => false,
-            Known::Trailer => matches!(framed.framing, Framing::Chunked),
-            // For one hop; the last has no business in a response, and is not for others to see either.
-            Known::ProxyAuthenticate
-            | Known::ProxyAuthenticationInfo
-            | Known::ProxyAuthorization => policy.pass_proxy_auth,
-            _ => true,
-        };
-        if passes {
-            sink.pass(&field);
-        }
-    }
+        _ => true,
+    });
     let has_no_length = head.status < 200 || head.status == 204;
     match framed.framing {
         Framing::Length(length) => put_number(Known::ContentLength, length, sink),

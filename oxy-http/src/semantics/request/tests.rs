@@ -371,3 +371,20 @@ fn a_multiplexed_connection_gets_no_connection_fields() {
         ]
     );
 }
+
+#[test]
+fn addresses_are_written_as_they_are_displayed() {
+    for text in [
+        "0.0.0.0",
+        "9.10.99.100",
+        "255.255.255.255",
+        "::",
+        "2001:db8::1",
+        "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+    ] {
+        let address: IpAddr = text.parse().unwrap();
+        assert_eq!(AddressText::new(address).as_bytes(), text.as_bytes());
+    }
+    let mapped: IpAddr = "::ffff:192.0.2.1".parse().unwrap();
+    assert_eq!(AddressText::new(mapped).as_bytes(), b"192.0.2.1");
+}
