@@ -159,6 +159,23 @@ impl Buffer {
         self.end += bytes.len();
     }
 
+    /// Gives its block back and keeps what is filled in one of just that size, to wait with.
+    pub fn compact(&mut self) {
+        if self.block.len() > self.len() {
+            let block = self.filled().into();
+            (self.start, self.end) = (0, self.len());
+            recycle(std::mem::replace(&mut self.block, block));
+        }
+    }
+
+    /// Puts `bytes` in front of what stands at `at` (in [`Buffer::filled`]), growing if need be.
+    pub fn insert(&mut self, at: usize, bytes: &[u8]) {
+        let tail = self.len().saturating_sub(at);
+        self.put(bytes);
+        let len = self.len();
+        self.filled_mut()[len - bytes.len() - tail..].rotate_right(bytes.len());
+    }
+
     /// Moves the bytes of `range` (in [`Buffer::filled`]) to its front and drops what was before them.
     pub fn keep(&mut self, range: Range<usize>) {
         self.truncate(range.end);
@@ -238,5 +255,30 @@ mod tests {
         buffer.put(&[2; SIZE]);
         assert!(buffer.block.len() > SIZE);
         assert_eq!(&buffer.filled()[..3], [1, 1, 2]);
+    }
+
+    #[test]
+    fn what_waits_takes_no_more_room_than_it_needs() {
+        let mut buffer = Buffer::new();
+        buffer.put(b"skipped ticket");
+        buffer.consume(8);
+        buffer.compact();
+        assert_eq!((buffer.filled(), buffer.block.len()), (&b"ticket"[..], 6));
+        buffer.put(b"s");
+        assert_eq!(buffer.filled(), b"tickets");
+        buffer.clear();
+        buffer.compact();
+        assert_eq!(buffer.block.len(), 0);
+    }
+
+    #[test]
+    fn bytes_can_be_put_in_front_of_others() {
+        let mut buffer = Buffer::new();
+        buffer.put(b"..onethree");
+        buffer.consume(2);
+        buffer.insert(3, b"two");
+        buffer.insert(0, b"zero");
+        buffer.insert(15, b"four");
+        assert_eq!(buffer.filled(), b"zeroonetwothreefour");
     }
 }

@@ -51,6 +51,9 @@ struct Wire {
     input: Buffer,
     /// Bytes for the peer that it has not taken yet.
     out: Buffer,
+    /// How many of those may wait for company: the tickets at the end of a handshake, which the first answer takes along. A write
+    /// of their own would wake the client for nothing that it waits for.
+    patient: usize,
     early_data: Option<EarlyData>,
     /// The peer has said that it sends no more.
     closed: bool,
@@ -106,6 +109,7 @@ impl TlsIo {
                 link,
                 input,
                 out: Buffer::vacant(),
+                patient: 0,
                 early_data: None,
                 closed: false,
                 starved: false,
@@ -143,9 +147,11 @@ impl TlsIo {
                 return Poll::Ready(Err(fault));
             }
             if !self.common().is_handshaking() {
-                if self.peer_waits() {
-                    let _ = self.wire.poll_send(cx);
+                if !self.peer_waits() && self.wire.out.len() <= MAX_AHEAD {
+                    self.wire.patient = self.wire.out.len();
+                    self.wire.out.compact();
                 }
+                let _ = self.wire.poll_answer(cx);
                 return Poll::Ready(Ok(Shaken::Done));
             }
             if matches!(advance, Ok(Advance::Plaintext)) {
@@ -157,7 +163,7 @@ impl TlsIo {
     }
 
     /// Whether the peer cannot go on before it has what is still to be sent at the end of a handshake. A server of TLS 1.3 has
-    /// only tickets left, which go out with its first answer.
+    /// only tickets left, which go out with its first answer (RFC 8446 section 4.6.1: at any time after the handshake).
     fn peer_waits(&self) -> bool {
         let is_1_3 = self.common().protocol_version() == Some(ProtocolVersion::TLSv1_3);
         !is_1_3 || matches!(self.wire.session, Session::Client(_))
@@ -198,8 +204,7 @@ impl TlsIo {
         }
         loop {
             let advance = self.wire.advance(Sink::Read(buf, &mut self.spill));
-            // Whoever waits for us to answer (a key update, a last flight) must get it, whatever becomes of the reading.
-            let _ = self.wire.poll_send(cx);
+            let _ = self.wire.poll_answer(cx);
             // What came before an error is read before it.
             if buf.filled().len() > before || self.wire.closed {
                 return Poll::Ready(Ok(()));
@@ -284,10 +289,28 @@ impl Wire {
         self.fault.insert(Box::new(fault)).to_io()
     }
 
+    /// Sends what the peer may be waiting for: whatever becomes of reading, a key update or a last flight must get there.
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.patient > 0 && self.out.len() == self.patient {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_send(cx)
+    }
+
     /// Sends what is to be sent.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_send_by(cx, Link::poll_write)
+    }
+
+    /// The same by `write`.
+    fn poll_send_by(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: fn(&Link, &mut Context<'_>, &[u8]) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<()>> {
+        self.patient = 0;
         while !self.out.is_empty() {
-            match self.link.poll_write(cx, self.out.filled()) {
+            match write(&self.link, cx, self.out.filled()) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(n)) => self.out.consume(n),
                 Poll::Ready(Err(e)) => {
@@ -403,16 +426,14 @@ impl Wire {
     /// Makes room for `len` bytes to be sent.
     fn prepare_out(&mut self, len: usize) {
         let whole = self.out.len() + len;
-        if self.out.is_empty() {
-            self.out = if whole <= buffer::SIZE {
+        if self.out.spare().len() < len && whole <= buffer::WIDE_SIZE {
+            let mut room = if whole <= buffer::SIZE {
                 Buffer::new()
             } else {
                 Buffer::wide()
             };
-        } else if self.out.spare().len() < len && whole <= buffer::WIDE_SIZE {
-            let mut wide = Buffer::wide();
-            wide.put(self.out.filled());
-            self.out = wide;
+            room.put(self.out.filled());
+            self.out = room;
         }
     }
 
@@ -514,7 +535,7 @@ impl AsyncWrite for TlsIo {
                 Ok(Some(())) | Err(_) => this.close_sent = true,
             }
         }
-        ready!(this.wire.poll_send(cx))?;
+        ready!(this.wire.poll_send_by(cx, Link::poll_write_last))?;
         this.wire.link.poll_shutdown(cx)
     }
 }
@@ -523,7 +544,7 @@ impl Readiness for TlsIo {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let news = self.has_news();
-            let _ = self.wire.poll_send(cx);
+            let _ = self.wire.poll_answer(cx);
             if news {
                 return Poll::Ready(Ok(()));
             }
@@ -535,14 +556,14 @@ impl Readiness for TlsIo {
     }
 
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.wire.poll_send(cx))?;
+        ready!(self.wire.poll_answer(cx))?;
         self.wire.link.poll_writable(cx)
     }
 
     fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let has_news = self.has_news();
-            let _ = self.wire.poll_send(cx);
+            let _ = self.wire.poll_answer(cx);
             if self.wire.fault.is_some() {
                 return Poll::Ready(());
             }

@@ -26,6 +26,7 @@ mod mint;
 mod offramp;
 mod provider;
 mod proxy;
+mod seal;
 mod server;
 mod session;
 mod stats;

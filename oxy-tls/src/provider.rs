@@ -7,8 +7,13 @@ use rustls::SupportedProtocolVersion;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::version::{TLS12, TLS13};
 
-static PROVIDER: LazyLock<Arc<CryptoProvider>> =
-    LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
+use crate::seal;
+
+static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+    let mut provider = aws_lc_rs::default_provider();
+    seal::install(&mut provider);
+    Arc::new(provider)
+});
 
 /// The provider, whose default key exchange is X25519MLKEM768. It is not installed as the process's default: that is the
 /// program's to choose.

@@ -10,6 +10,8 @@ use rustls::unbuffered::{
 use rustls::{CommonState, Error};
 use tokio::io::ReadBuf;
 
+use crate::seal::{self, sealing_into};
+
 /// The most plaintext that one record carries (RFC 8446 section 5.1).
 pub(crate) const MAX_PLAIN: usize = 16 * 1024;
 
@@ -67,6 +69,9 @@ impl Sink<'_, '_> {
         }
     }
 }
+
+/// Room for what rustls itself passes on while records go elsewhere: their number times [`seal::HEADER`], and a key update.
+const ASIDE: usize = 128;
 
 /// What a turn of the state machine leads to.
 enum Turn {
@@ -197,7 +202,24 @@ pub(crate) trait Encrypt {
 
 impl<D> Encrypt for WriteTraffic<'_, D> {
     fn encrypt(&mut self, plain: &[u8], out: &mut Buffer) -> Result<(), EncryptError> {
-        with_room(out, |room| WriteTraffic::encrypt(self, plain, room))
+        let mut aside = [0; ASIDE];
+        let before = out.len();
+        let (done, sealed) = sealing_into(out, || WriteTraffic::encrypt(self, plain, &mut aside));
+        match done {
+            Ok(written) => {
+                // What rustls had to say before these records.
+                let first = &aside[..written.saturating_sub(sealed * seal::HEADER)];
+                if !first.is_empty() {
+                    out.insert(before, first);
+                }
+                Ok(())
+            }
+            // Nothing has happened yet: the cipher is none of ours, or there is more to say before.
+            Err(EncryptError::InsufficientSize(_)) => {
+                with_room(out, |room| WriteTraffic::encrypt(self, plain, room))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn close(&mut self, out: &mut Buffer) -> Result<(), EncryptError> {

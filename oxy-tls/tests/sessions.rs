@@ -264,6 +264,49 @@ async fn keys_are_changed_on_the_way() {
     }
 }
 
+/// How many tickets `client` has got.
+fn tickets(client: &Raw) -> u32 {
+    match &client.conn {
+        rustls::Connection::Client(conn) => conn.tls13_tickets_received(),
+        rustls::Connection::Server(_) => panic!("it is a client"),
+    }
+}
+
+#[tokio::test]
+async fn tickets_go_out_with_the_first_answer() {
+    let world = World::new();
+    let config = std::sync::Arc::new(Raw::client_config(&world.authority));
+    for answers in [true, false] {
+        let (near, far) = StreamIo::pair(64 * 1024);
+        let mut client = Raw::client(&config, near);
+        let flow = support::flow(StreamIo::pair(1).0);
+        let accept = world.server.accept(far, &flow.info);
+        let (shaken, accepted) = tokio::join!(client.shake(), accept);
+        shaken.unwrap();
+        let mut server = accepted.unwrap().0;
+        // The server waits, reads, and watches, none of which is an answer.
+        let waits = poll_fn(|cx| Poll::Ready(server.link().poll_readable(cx).is_pending()));
+        assert!(waits.await);
+        client.say(b"question").await;
+        let mut got = [0; 8];
+        server.read_exact(&mut got).await.unwrap();
+        let waits = poll_fn(|cx| Poll::Ready(server.link().poll_reset(cx).is_pending()));
+        assert!(waits.await);
+        poll_fn(|cx| server.link().poll_writable(cx)).await.unwrap();
+        assert!(client.io.link().is_quiet());
+        if answers {
+            server.write_all(b"answer").await.unwrap();
+        } else {
+            server.flush().await.unwrap();
+        }
+        client.take().await.unwrap();
+        assert_eq!(tickets(&client), 2, "one read brings both, and the answer");
+        if answers {
+            assert_eq!(client.hear(6).await, b"answer");
+        }
+    }
+}
+
 #[tokio::test]
 async fn readiness_holds_nothing_and_loses_nothing() {
     let world = World::new();
