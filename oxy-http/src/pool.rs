@@ -115,6 +115,8 @@ pub(crate) struct Endpoint {
     pub(crate) sessions: Arc<Sessions>,
     /// What the endpoint has last been found to speak.
     speaks: AtomicU8,
+    /// Whether the body of its last response went by `splice(2)`.
+    spliced: AtomicBool,
     shared: Arc<Shared>,
 }
 
@@ -233,6 +235,7 @@ impl Endpoint {
             idle: Mutex::default(),
             sessions: Sessions::new(shared.way.offramp.is_per_client()),
             speaks: AtomicU8::new(Speaks::at_first(&shared.way) as u8),
+            spliced: AtomicBool::new(false),
             shared,
         }
     }
@@ -260,6 +263,11 @@ impl Endpoint {
     pub(crate) fn found(&self, http2: bool) {
         let speaks = if http2 { Speaks::Http2 } else { Speaks::Http1 };
         self.speaks.store(speaks as u8, Relaxed);
+    }
+
+    /// Whether the body of its last response went by `splice(2)`, as that of the next may.
+    pub(crate) fn splices(&self) -> bool {
+        self.spliced.load(Relaxed)
     }
 
     /// The connection that was used last, if one is still good.
@@ -390,6 +398,7 @@ impl Lease {
 
     /// The response has been read, or nobody wants the rest of it.
     pub(crate) fn come_home(self, source: Source) {
+        self.endpoint.spliced.store(source.spliced, Relaxed);
         let clean =
             matches!(source.rest, Rest::Done) && source.ahead.is_none() && self.upload.is_none();
         if clean && self.keep_alive {
@@ -426,11 +435,7 @@ mod tests {
             keep_alive: true,
             ..lease
         };
-        lease.come_home(Source {
-            link,
-            ahead: None,
-            rest,
-        });
+        lease.come_home(Source::new(link, rest));
     }
 
     #[tokio::test]
