@@ -86,25 +86,25 @@ pub struct Server {
 }
 
 impl Server {
-    /// Runs `command` on `cpu` and waits until it listens.
+    /// Runs `command` on `cpus` and waits until it listens.
     pub async fn start(
         command: &[String],
-        cpu: usize,
+        cpus: &[usize],
         listen: SocketAddr,
         dir: &Path,
     ) -> Result<Self, String> {
-        let mut server = Self::spawn(command, Some(cpu), dir)?;
+        let mut server = Self::spawn(command, cpus, dir)?;
         server.listening(listen).await?;
         Ok(server)
     }
 
-    /// Runs `command`, on `cpu` if there is one, with what it prints in a file in `dir`.
-    pub fn spawn(command: &[String], cpu: Option<usize>, dir: &Path) -> Result<Self, String> {
+    /// Runs `command`, on `cpus` if there are any, with what it prints in a file in `dir`.
+    pub fn spawn(command: &[String], cpus: &[usize], dir: &Path) -> Result<Self, String> {
         let log = dir.join("log");
         let name = command.first().cloned().unwrap_or_default();
         let spawn = || -> io::Result<Child> {
             let file = File::create(&log)?;
-            pinned(command, cpu)?
+            pinned(command, cpus)?
                 .stdout(file.try_clone()?)
                 .stderr(file)
                 .spawn()
@@ -181,10 +181,14 @@ impl Server {
     }
 }
 
-/// Runs `command` on `cpu` to its end and returns what it printed.
-pub async fn output(command: &[String], cpu: usize, limit: Duration) -> Result<Vec<u8>, String> {
+/// Runs `command` on `cpus` to its end and returns what it printed.
+pub async fn output(
+    command: &[String],
+    cpus: &[usize],
+    limit: Duration,
+) -> Result<Vec<u8>, String> {
     let run = async {
-        pinned(command, Some(cpu))?
+        pinned(command, cpus)?
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .output()
@@ -206,10 +210,10 @@ pub async fn output(command: &[String], cpu: usize, limit: Duration) -> Result<V
 }
 
 /// `command`, by way of this program's `pinned` role, which it must have.
-fn pinned(command: &[String], cpu: Option<usize>) -> io::Result<Command> {
+fn pinned(command: &[String], cpus: &[usize]) -> io::Result<Command> {
     let mut pinned = Command::new(std::env::current_exe()?);
     pinned.arg("pinned");
-    if let Some(cpu) = cpu {
+    for cpu in cpus {
         pinned.arg("--cpu").arg(cpu.to_string());
     }
     pinned

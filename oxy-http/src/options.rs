@@ -177,11 +177,11 @@ impl Default for Timeouts {
     serde(default, deny_unknown_fields)
 )]
 pub struct PoolOptions {
-    /// Idle connections to one target. Default: 1024 per worker: as many as a busy worker has requests in flight, which over
-    /// HTTP/2 are hundreds on a handful of clients' connections.
+    /// Idle connections to one target. Default: 16,384 per worker: as many as a busy worker has requests in flight. With fewer
+    /// than that, connections would be closed and opened all the time, just when there is most to do.
     pub max_idle: usize,
-    /// Idle connections to all targets together. Default: 4096 per worker, within the usual descriptor limits; where they are
-    /// not, an idle connection is closed before anything is refused.
+    /// Idle connections to all targets together. Default: 16,384 per worker. Where descriptors do not suffice, an idle
+    /// connection is closed before a request is refused.
     pub max_idle_total: usize,
     /// How long a connection may be idle. Default: 50 s: less than the 60 s and more after which common origins close, so
     /// that it is we who close and no request meets a closing connection.
@@ -194,8 +194,8 @@ pub struct PoolOptions {
 impl Default for PoolOptions {
     fn default() -> Self {
         Self {
-            max_idle: 1024,
-            max_idle_total: 4096,
+            max_idle: 16_384,
+            max_idle_total: 16_384,
             idle: Duration::from_secs(50),
             max_requests: 0,
         }

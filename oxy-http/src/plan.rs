@@ -5,6 +5,7 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use oxy_core::cluster::{Cluster, ClusterSpec, EndpointSpec};
 use oxy_core::{Error, ErrorKind, Result};
 
@@ -24,7 +25,7 @@ pub struct HttpPlan {
     pub(crate) upstreams: Vec<Arc<Upstream>>,
     pub(crate) forward: bool,
     /// Where each cluster is among the upstreams.
-    names: HashMap<Arc<str>, usize>,
+    names: HashMap<Arc<str>, usize, FixedState>,
 }
 
 impl HttpPlan {

@@ -1,12 +1,14 @@
 //! What a process tree has used, from `/proc`.
 
 mod processor;
+mod threads;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 pub use self::processor::{Processor, processor};
+pub use self::threads::Threads;
 
 /// Resident memory of a process and its descendants, in bytes.
 ///

@@ -7,11 +7,22 @@ use std::fmt::{self, Write};
 #[derive(Debug)]
 pub(super) struct Escaped<'a>(pub(super) &'a str);
 
+impl Escaped<'_> {
+    /// The text, if there is nothing to escape, as there almost never is.
+    pub(super) fn plain(&self) -> Option<&str> {
+        // All bytes are looked at whatever they are, so that many can be at a time.
+        let plain = self
+            .0
+            .bytes()
+            .fold(true, |so_far, byte| so_far & is_plain(byte));
+        plain.then_some(self.0)
+    }
+}
+
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Almost always nothing is to be escaped.
-        if self.0.bytes().all(is_plain) {
-            return f.write_str(self.0);
+        if let Some(plain) = self.plain() {
+            return f.write_str(plain);
         }
         self.0.chars().try_for_each(|c| {
             if u8::try_from(c).is_ok_and(is_plain) {
@@ -42,6 +53,8 @@ mod tests {
             ("\x7f", "\\u{7f}"),
         ] {
             assert_eq!(Escaped(text).to_string(), shown, "{text:?}");
+            let is_plain = Escaped(text).plain().is_some();
+            assert_eq!(is_plain, text == shown, "{text:?}");
         }
     }
 }

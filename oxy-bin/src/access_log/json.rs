@@ -1,160 +1,180 @@
 //! Lines for machines. The names are those of OpenTelemetry's HTTP and network conventions where it has one.
 
-use std::net::IpAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::Version;
-use oxy_core::{Ended, FlowInfo, Summary};
+use oxy_core::{Ended, ErrorKind, FlowInfo, Side, Summary, Target};
 use oxy_http::ExchangeSummary;
-use serde::Serialize;
 
+use super::escape::Escaped;
+use super::line::Line;
 use super::time::Stamp;
 use super::{
     HOST_MAX, METHOD_MAX, PATH_MAX, alpn, clipped, host, path, server_name, side, tls_version,
 };
 
-#[derive(Serialize)]
-struct Common<'a> {
-    time: String,
-    listener: &'a str,
-    flow: u64,
-    #[serde(rename = "client.address", skip_serializing_if = "Option::is_none")]
-    address: Option<IpAddr>,
-    #[serde(rename = "client.port", skip_serializing_if = "Option::is_none")]
-    port: Option<u16>,
-    #[serde(
-        rename = "tls.protocol.version",
-        skip_serializing_if = "Option::is_none"
-    )]
-    tls: Option<&'static str>,
-    #[serde(
-        rename = "tls.client.server_name",
-        skip_serializing_if = "Option::is_none"
-    )]
-    server_name: Option<&'a str>,
-    #[serde(rename = "tls.next_protocol", skip_serializing_if = "Option::is_none")]
-    alpn: Option<String>,
-    #[serde(rename = "tls.resumed", skip_serializing_if = "Option::is_none")]
-    resumed: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream: Option<String>,
-    #[serde(rename = "error.type", skip_serializing_if = "Option::is_none")]
-    error: Option<&'static str>,
-    #[serde(rename = "error.side", skip_serializing_if = "Option::is_none")]
-    error_side: Option<&'static str>,
+pub(super) fn exchange(
+    out: &mut Vec<u8>,
+    now: SystemTime,
+    info: &FlowInfo,
+    summary: &ExchangeSummary<'_>,
+) {
+    let mut line = Line::new(out);
+    line.common(now, info, summary.upstream, summary.error);
+    line.string("http.request.method", clipped(summary.method, METHOD_MAX));
+    line.string("url.path", clipped(path(summary.target), PATH_MAX));
+    line.string("server.address", clipped(host(summary.host), HOST_MAX));
+    line.string("network.protocol.version", version(summary.version));
+    line.count("http.response.status_code", summary.status.into());
+    line.count("http.request.body.size", summary.received);
+    line.count("http.response.body.size", summary.sent);
+    line.seconds("duration", summary.took);
+    if let Some(first) = summary.first_byte {
+        line.seconds("first_byte", first);
+    }
+    line.flag("reused", summary.reused);
+    line.count("retries", summary.retries.into());
+    line.text("}");
+    line.end();
 }
 
-#[derive(Serialize)]
-struct Exchange<'a> {
-    #[serde(flatten)]
-    common: Common<'a>,
-    #[serde(rename = "http.request.method")]
-    method: &'a str,
-    #[serde(rename = "url.path")]
-    path: &'a str,
-    #[serde(rename = "server.address")]
-    host: &'a str,
-    #[serde(rename = "network.protocol.version")]
-    version: &'static str,
-    #[serde(rename = "http.response.status_code")]
-    status: u16,
-    #[serde(rename = "http.request.body.size")]
-    received: u64,
-    #[serde(rename = "http.response.body.size")]
-    sent: u64,
-    /// In seconds.
-    duration: f64,
-    /// In seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    first_byte: Option<f64>,
-    reused: bool,
-    retries: u32,
+pub(super) fn flow(out: &mut Vec<u8>, now: SystemTime, summary: &Summary) {
+    let info = &summary.info;
+    let error = match summary.ended {
+        Ended::Failed(kind, at) => Some((kind, at)),
+        Ended::Done | Ended::Cut => None,
+    };
+    let mut line = Line::new(out);
+    line.common(now, info, info.target(), error);
+    line.string("layer", info.layer.name());
+    line.count("received", summary.received);
+    line.count("sent", summary.sent);
+    line.seconds("duration", summary.lived);
+    line.string("ended", summary.ended.name());
+    line.text("}");
+    line.end();
 }
 
-#[derive(Serialize)]
-struct Flow<'a> {
-    #[serde(flatten)]
-    common: Common<'a>,
-    layer: &'static str,
-    received: u64,
-    sent: u64,
-    /// In seconds.
-    duration: f64,
-    ended: &'static str,
-}
-
-impl<'a> Common<'a> {
-    fn of(now: SystemTime, info: &'a FlowInfo) -> Self {
-        let facts = info.tls();
-        Self {
-            time: Stamp(now).to_string(),
-            listener: &info.listener,
-            flow: info.id.get(),
-            address: info.peer.map(|peer| peer.ip()),
-            port: info.peer.map(|peer| peer.port()),
-            tls: facts.map(tls_version),
-            server_name: server_name(info),
-            alpn: facts.and_then(alpn),
-            resumed: facts.map(|facts| facts.resumed),
-            upstream: None,
-            error: None,
-            error_side: None,
-        }
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 => "0.9",
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        Version::HTTP_3 => "3",
+        _ => "1.1",
     }
 }
 
-pub(super) fn exchange(now: SystemTime, info: &FlowInfo, summary: &ExchangeSummary<'_>) -> Vec<u8> {
-    line(&Exchange {
-        common: Common {
-            upstream: summary.upstream.map(ToString::to_string),
-            error: summary.error.map(|(kind, _)| kind.name()),
-            error_side: summary.error.map(|(_, at)| side(at)),
-            ..Common::of(now, info)
-        },
-        method: clipped(summary.method, METHOD_MAX),
-        path: clipped(path(summary.target), PATH_MAX),
-        host: clipped(host(summary.host), HOST_MAX),
-        version: match summary.version {
-            Version::HTTP_09 => "0.9",
-            Version::HTTP_10 => "1.0",
-            Version::HTTP_2 => "2",
-            Version::HTTP_3 => "3",
-            _ => "1.1",
-        },
-        status: summary.status,
-        received: summary.received,
-        sent: summary.sent,
-        duration: summary.took.as_secs_f64(),
-        first_byte: summary.first_byte.map(|first| first.as_secs_f64()),
-        reused: summary.reused,
-        retries: summary.retries,
-    })
+/// The members of an object. Their names need no escaping.
+impl Line<'_> {
+    /// What lines of all kinds have, with the object's beginning.
+    fn common(
+        &mut self,
+        now: SystemTime,
+        info: &FlowInfo,
+        upstream: Option<&Target>,
+        error: Option<(ErrorKind, Side)>,
+    ) {
+        self.text("{\"time\":\"");
+        self.bytes(&Stamp(now).text());
+        self.text("\"");
+        self.string("listener", &info.listener);
+        self.count("flow", info.id.get());
+        if let Some(peer) = info.peer {
+            self.name("client.address");
+            self.text("\"");
+            self.ip(peer.ip());
+            self.text("\"");
+            self.count("client.port", peer.port().into());
+        }
+        let facts = info.tls();
+        if let Some(facts) = facts {
+            self.string("tls.protocol.version", tls_version(facts));
+        }
+        if let Some(name) = server_name(info) {
+            self.string("tls.client.server_name", name);
+        }
+        if let Some(alpn) = facts.and_then(alpn) {
+            self.string("tls.next_protocol", &alpn);
+        }
+        if let Some(facts) = facts {
+            self.flag("tls.resumed", facts.resumed);
+        }
+        match upstream {
+            // Nothing that has to be escaped is in an address.
+            Some(target @ Target::Tcp { .. }) => {
+                self.name("upstream");
+                self.text("\"");
+                self.target(target);
+                self.text("\"");
+            }
+            Some(target) => self.string("upstream", &target.to_string()),
+            None => {}
+        }
+        if let Some((kind, at)) = error {
+            self.string("error.type", kind.name());
+            self.string("error.side", side(at));
+        }
+    }
+
+    fn name(&mut self, name: &'static str) {
+        self.text(",\"");
+        self.text(name);
+        self.text("\":");
+    }
+
+    fn string(&mut self, name: &'static str, value: &str) {
+        self.name(name);
+        if let Some(plain) = Escaped(value).plain() {
+            self.text("\"");
+            self.text(plain);
+            self.text("\"");
+            return;
+        }
+        // A string cannot fail.
+        let escaped = serde_json::to_string(value).unwrap_or_else(|_| "\"\"".into());
+        self.text(&escaped);
+    }
+
+    fn count(&mut self, name: &'static str, value: u64) {
+        self.name(name);
+        self.number(value);
+    }
+
+    fn seconds(&mut self, name: &'static str, value: Duration) {
+        self.name(name);
+        self.length(value);
+    }
+
+    fn flag(&mut self, name: &'static str, value: bool) {
+        self.name(name);
+        self.text(if value { "true" } else { "false" });
+    }
 }
 
-pub(super) fn flow(now: SystemTime, summary: &Summary) -> Vec<u8> {
-    let info = &summary.info;
-    let (error, error_side) = match summary.ended {
-        Ended::Failed(kind, at) => (Some(kind.name()), Some(side(at))),
-        Ended::Done | Ended::Cut => (None, None),
-    };
-    line(&Flow {
-        common: Common {
-            upstream: info.target().map(ToString::to_string),
-            error,
-            error_side,
-            ..Common::of(now, info)
-        },
-        layer: info.layer.name(),
-        received: summary.received,
-        sent: summary.sent,
-        duration: summary.lived.as_secs_f64(),
-        ended: summary.ended.name(),
-    })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn line(value: &impl Serialize) -> Vec<u8> {
-    // It fails only for maps whose keys are not strings.
-    let mut line = serde_json::to_vec(value).unwrap_or_default();
-    line.push(b'\n');
-    line
+    #[test]
+    fn strings_are_read_as_they_were() {
+        for text in [
+            "",
+            "plain",
+            "a\"b\\c",
+            "\u{1}\n\u{7f}",
+            "\u{e9}\u{1F600}\u{2028}",
+        ] {
+            let mut out = b"{\"a\":0".to_vec();
+            let mut line = Line::new(&mut out);
+            line.string("text", text);
+            line.flag("yes", true);
+            line.seconds("length", Duration::from_micros(1_000_002));
+            line.text("}");
+            let read: serde_json::Value = serde_json::from_slice(&out).unwrap();
+            assert_eq!(read["text"], text);
+            assert_eq!(read["yes"], true);
+            assert_eq!(read["length"], 1.000_002);
+        }
+    }
 }

@@ -1,9 +1,12 @@
 //! A line for each exchange, and for each flow that carries none, written by a thread of its own.
 //!
-//! Workers never wait for it: a line that finds no room in the queue is dropped and counted.
+//! Workers never wait for it, nor for each other: each adds to lines of its own, and a line that finds no room there is dropped
+//! and counted.
 
 mod escape;
 mod json;
+mod line;
+mod lines;
 mod text;
 mod time;
 mod writer;
@@ -12,24 +15,35 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::SyncSender;
 use std::time::SystemTime;
 
 use oxy_core::{Error, FlowInfo, Result, Side, Summary, TlsFacts};
 use oxy_http::ExchangeSummary;
 
+use crate::metrics::thread_number;
 use crate::settings::{AccessLogSettings, LogFormat, LogPath};
+use lines::Lines;
 pub(crate) use writer::Writer;
 
-/// Lines that may wait for the writer: a tenth of a second of what a busy core logs, and a few MiB at most lengths.
-const QUEUE: usize = 8192;
+/// How many bytes of a worker's lines may wait for the writer: a tenth of a second of what a busy one logs.
+const ROOM: usize = 2 << 20;
 
 /// Where exchanges and flows are logged. Clones write to the same place.
 #[derive(Clone, Debug)]
 pub(crate) struct AccessLog {
     format: Format,
-    queue: SyncSender<Vec<u8>>,
+    open: Arc<Open>,
     counts: Arc<Counts>,
+}
+
+/// Lines that are closed when nobody can log any more.
+#[derive(Debug)]
+struct Open(Arc<Lines>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// How lines are written.
@@ -59,8 +73,11 @@ impl Counts {
 }
 
 impl AccessLog {
-    /// Opens what `settings` name; none if they say that nothing is logged.
-    pub(crate) fn open(settings: &AccessLogSettings) -> Result<Option<(Self, Writer)>> {
+    /// Opens what `settings` name, for `threads` workers; none if they say that nothing is logged.
+    pub(crate) fn open(
+        settings: &AccessLogSettings,
+        threads: usize,
+    ) -> Result<Option<(Self, Writer)>> {
         let format = match settings.format {
             LogFormat::Off => return Ok(None),
             LogFormat::Text => Format::Text,
@@ -78,10 +95,11 @@ impl AccessLog {
             }
         };
         let counts = Arc::new(Counts::default());
-        let (queue, writer) = Writer::start(out, QUEUE, counts.clone())?;
+        let lines = Arc::new(Lines::new(threads, ROOM));
+        let writer = Writer::start(out, &lines, counts.clone())?;
         let log = Self {
             format,
-            queue,
+            open: Arc::new(Open(lines)),
             counts,
         };
         Ok(Some((log, writer)))
@@ -95,23 +113,23 @@ impl AccessLog {
     /// Logs an exchange.
     pub(crate) fn exchange(&self, info: &FlowInfo, summary: &ExchangeSummary<'_>) {
         let now = SystemTime::now();
-        self.put(match self.format {
-            Format::Text => text::exchange(now, info, summary),
-            Format::Json => json::exchange(now, info, summary),
+        self.put(|line| match self.format {
+            Format::Text => text::exchange(line, now, info, summary),
+            Format::Json => json::exchange(line, now, info, summary),
         });
     }
 
     /// Logs a flow.
     pub(crate) fn flow(&self, summary: &Summary) {
         let now = SystemTime::now();
-        self.put(match self.format {
-            Format::Text => text::flow(now, summary),
-            Format::Json => json::flow(now, summary),
+        self.put(|line| match self.format {
+            Format::Text => text::flow(line, now, summary),
+            Format::Json => json::flow(line, now, summary),
         });
     }
 
-    fn put(&self, line: Vec<u8>) {
-        if self.queue.try_send(line).is_err() {
+    fn put(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        if !self.open.0.put(thread_number(), write) {
             self.counts.dropped.fetch_add(1, Relaxed);
         }
     }

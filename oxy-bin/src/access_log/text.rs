@@ -1,122 +1,142 @@
 //! Lines for people.
 
-use std::fmt::{self, Arguments, Display, Formatter};
-use std::io::Write;
-use std::net::SocketAddr;
 use std::time::SystemTime;
 
-use oxy_core::{Ended, FlowInfo, Summary};
+use http::Version;
+use oxy_core::{Ended, FlowInfo, Summary, Target};
 use oxy_http::ExchangeSummary;
 
 use super::escape::Escaped;
+use super::line::Line;
 use super::time::Stamp;
 use super::{
     HOST_MAX, METHOD_MAX, PATH_MAX, alpn, clipped, host, path, server_name, side, tls_version,
 };
 
-/// Room that most lines fit in.
-const USUAL: usize = 256;
-
-pub(super) fn exchange(now: SystemTime, info: &FlowInfo, summary: &ExchangeSummary<'_>) -> Vec<u8> {
-    let mut line = Line(Vec::with_capacity(USUAL));
-    let method = clipped(summary.method, METHOD_MAX);
-    let path = clipped(path(summary.target), PATH_MAX);
-    let host = clipped(host(summary.host), HOST_MAX);
-    line.add(format_args!(
-        "{} {} {} \"{} {} {:?}\" host=\"{}\" status={} received={} sent={} took={:.6}",
-        Stamp(now),
-        Escaped(&info.listener),
-        Peer(info.peer),
-        Escaped(method),
-        Escaped(path),
-        summary.version,
-        Escaped(host),
-        summary.status,
-        summary.received,
-        summary.sent,
-        summary.took.as_secs_f64(),
-    ));
+pub(super) fn exchange(
+    out: &mut Vec<u8>,
+    now: SystemTime,
+    info: &FlowInfo,
+    summary: &ExchangeSummary<'_>,
+) {
+    let mut line = Line::new(out);
+    line.start(now, info);
+    line.text(" \"");
+    line.escaped(clipped(summary.method, METHOD_MAX));
+    line.text(" ");
+    line.escaped(clipped(path(summary.target), PATH_MAX));
+    line.text(" ");
+    line.text(version(summary.version));
+    line.text("\" host=\"");
+    line.escaped(clipped(host(summary.host), HOST_MAX));
+    line.text("\" status=");
+    line.number(summary.status.into());
+    line.text(" received=");
+    line.number(summary.received);
+    line.text(" sent=");
+    line.number(summary.sent);
+    line.text(" took=");
+    line.length(summary.took);
     if let Some(first) = summary.first_byte {
-        line.add(format_args!(" first_byte={:.6}", first.as_secs_f64()));
+        line.text(" first_byte=");
+        line.length(first);
     }
     line.tls(info);
     line.upstream(summary.upstream);
     if summary.reused {
-        line.add(format_args!(" reused"));
+        line.text(" reused");
     }
     if summary.retries > 0 {
-        line.add(format_args!(" retries={}", summary.retries));
+        line.text(" retries=");
+        line.number(summary.retries.into());
     }
     if let Some((kind, at)) = summary.error {
-        line.add(format_args!(" error={}:{}", side(at), kind.name()));
+        line.error(side(at), kind.name());
     }
-    line.end()
+    line.end();
 }
 
-pub(super) fn flow(now: SystemTime, summary: &Summary) -> Vec<u8> {
+pub(super) fn flow(out: &mut Vec<u8>, now: SystemTime, summary: &Summary) {
     let info = &summary.info;
-    let mut line = Line(Vec::with_capacity(USUAL));
-    line.add(format_args!(
-        "{} {} {} {} received={} sent={} lived={:.6}",
-        Stamp(now),
-        Escaped(&info.listener),
-        Peer(info.peer),
-        info.layer,
-        summary.received,
-        summary.sent,
-        summary.lived.as_secs_f64(),
-    ));
+    let mut line = Line::new(out);
+    line.start(now, info);
+    line.text(" ");
+    line.text(info.layer.name());
+    line.text(" received=");
+    line.number(summary.received);
+    line.text(" sent=");
+    line.number(summary.sent);
+    line.text(" lived=");
+    line.length(summary.lived);
     line.tls(info);
     line.upstream(info.target());
     match summary.ended {
         Ended::Done => {}
-        Ended::Failed(kind, at) => line.add(format_args!(" error={}:{}", side(at), kind.name())),
-        Ended::Cut => line.add(format_args!(" error=local:cut")),
+        Ended::Failed(kind, at) => line.error(side(at), kind.name()),
+        Ended::Cut => line.error("local", "cut"),
     }
-    line.end()
+    line.end();
 }
 
-/// An address, or a dash for what has none.
-struct Peer(Option<SocketAddr>);
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 => "HTTP/0.9",
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_3 => "HTTP/3.0",
+        _ => "HTTP/1.1",
+    }
+}
 
-impl Display for Peer {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(peer) => peer.fmt(f),
-            None => f.write_str("-"),
+impl Line<'_> {
+    /// When, where and from whom.
+    fn start(&mut self, now: SystemTime, info: &FlowInfo) {
+        self.bytes(&Stamp(now).text());
+        self.text(" ");
+        self.escaped(&info.listener);
+        self.text(" ");
+        match info.peer {
+            Some(peer) => self.address(peer),
+            // What has no address.
+            None => self.text("-"),
         }
     }
-}
 
-struct Line(Vec<u8>);
-
-impl Line {
-    fn add(&mut self, text: Arguments<'_>) {
-        // Writing to memory does not fail.
-        let _ = self.0.write_fmt(text);
+    fn escaped(&mut self, text: &str) {
+        let escaped = Escaped(text);
+        match escaped.plain() {
+            Some(plain) => self.text(plain),
+            None => self.shown(&escaped),
+        }
     }
 
     fn tls(&mut self, info: &FlowInfo) {
         let facts = info.tls();
         if let Some(facts) = facts {
-            self.add(format_args!(" tls={}", tls_version(facts)));
+            self.text(" tls=");
+            self.text(tls_version(facts));
         }
         if let Some(name) = server_name(info) {
-            self.add(format_args!(" sni={}", Escaped(name)));
+            self.text(" sni=");
+            self.escaped(name);
         }
         if let Some(alpn) = facts.and_then(alpn) {
-            self.add(format_args!(" alpn={}", Escaped(&alpn)));
+            self.text(" alpn=");
+            self.escaped(&alpn);
         }
     }
 
-    fn upstream(&mut self, target: Option<&impl Display>) {
+    fn upstream(&mut self, target: Option<&Target>) {
         if let Some(target) = target {
-            self.add(format_args!(" upstream={target}"));
+            self.text(" upstream=");
+            self.target(target);
         }
     }
 
-    fn end(mut self) -> Vec<u8> {
-        self.0.push(b'\n');
-        self.0
+    fn error(&mut self, side: &str, kind: &str) {
+        self.text(" error=");
+        self.text(side);
+        self.text(":");
+        self.text(kind);
     }
 }

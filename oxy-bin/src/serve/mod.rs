@@ -42,18 +42,15 @@ pub(crate) fn run(plan: Plan, greeting: Greeting, source: Source) -> Result<()> 
     if let Some(address) = &plan.admin {
         vacant::check(address)?;
     }
-    let (log, writer) = AccessLog::open(&plan.access_log)?.unzip();
+    let threads = metrics::shards(plan.workers);
+    let (log, writer) = AccessLog::open(&plan.access_log, threads)?.unzip();
     let counts = log.as_ref().map(|log| log.counts().clone());
     let (observed, reloads) = (Arc::new(Observed::default()), Arc::new(Reloads::default()));
     let mut server = Server::new().drain_timeout(plan.drain_timeout);
     if let Some(workers) = plan.workers {
         server = server.workers(workers);
     }
-    let mut stage = Stage::new(
-        metrics::shards(plan.workers),
-        log,
-        plan.admin.as_ref().map(|_| observed.clone()),
-    );
+    let mut stage = Stage::new(threads, log, plan.admin.as_ref().map(|_| observed.clone()));
     let running = server.start()?;
     stage.apply(plan.clone(), &running)?;
     let admin = match plan.admin.clone() {

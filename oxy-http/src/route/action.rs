@@ -1,5 +1,6 @@
 //! What becomes of a route's requests.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,19 +22,19 @@ pub enum Action {
     /// They go to a cluster ([`super::Matched::cluster`] says to which).
     Forward(Forward),
     /// They are told to go elsewhere ([`super::Matched::location`] says where to).
-    Redirect(Redirect),
+    Redirect(Box<Redirect>),
     /// They are answered here.
-    Respond(Respond),
+    Respond(Box<Respond>),
 }
 
 impl Action {
     pub(super) fn read(spec: &RouteSpec, pattern: &Pattern, names: &Names) -> Result<Self, String> {
         match (&spec.to, &spec.redirect, &spec.respond) {
             (Some(to), None, None) => Forward::read(to).map(Self::Forward),
-            (None, Some(redirect), None) => {
-                Redirect::read(redirect, pattern, names).map(Self::Redirect)
-            }
-            (None, None, Some(respond)) => Respond::read(respond).map(Self::Respond),
+            (None, Some(redirect), None) => Redirect::read(redirect, pattern, names)
+                .map(Box::new)
+                .map(Self::Redirect),
+            (None, None, Some(respond)) => Respond::read(respond).map(Box::new).map(Self::Respond),
             (None, None, None) => {
                 Err("does not say what becomes of it: to, redirect or respond".into())
             }
@@ -106,6 +107,19 @@ impl Forward {
             clusters,
             by: By::Header(header),
         })
+    }
+
+    /// Has names that `known` has be there only: with thousands of routes to few clusters, each would have the same text in a
+    /// place of its own, which no cache has.
+    pub(super) fn share(&mut self, known: &mut BTreeSet<Arc<str>>) {
+        for (name, _) in &mut self.clusters {
+            match known.get(&**name) {
+                Some(shared) => *name = shared.clone(),
+                None => {
+                    known.insert(name.clone());
+                }
+            }
+        }
     }
 
     /// The names of all of them; one may be there twice.

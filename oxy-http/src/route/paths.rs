@@ -39,14 +39,14 @@ enum Takes {
 
 impl Entry {
     fn new(route: Arc<Route>) -> Self {
-        let takes = match &route.pattern {
+        let takes = match &route.test.pattern {
             Pattern::Prefix(prefix) if prefix.is_empty() => Takes::Rooted,
             Pattern::Template { rest: true, .. } => Takes::Rest,
             _ => Takes::All,
         };
         Self {
             takes,
-            is_unconditional: route.conditions.is_empty(),
+            is_unconditional: route.test.conditions.is_empty(),
             route,
         }
     }
@@ -121,11 +121,11 @@ impl Default for Paths {
 impl Paths {
     /// Adds a route; fails with the name of one that leaves nothing for it.
     pub(super) fn insert(&mut self, route: Arc<Route>) -> Result<(), String> {
-        let bucket = self.bucket(&route.pattern);
+        let bucket = self.bucket(&route.test.pattern);
         for Entry { route: earlier, .. } in bucket.iter() {
-            let conditions = &earlier.conditions;
-            if earlier.pattern.covers(&route.pattern)
-                && (conditions.is_empty() || conditions.key() == route.conditions.key())
+            let conditions = &earlier.test.conditions;
+            if earlier.test.pattern.covers(&route.test.pattern)
+                && (conditions.is_empty() || conditions.key() == route.test.conditions.key())
             {
                 return Err(earlier.name.to_string());
             }
@@ -307,7 +307,7 @@ impl<'v> Search<'v> {
                 Takes::Rooted => self.path.first() == Some(&b'/'),
                 Takes::Rest => self.path.first() == Some(&b'/') && self.path.len() > from + 1,
             };
-            if !fits || !(entry.is_unconditional || self.holds(&entry.route.conditions)) {
+            if !fits || !(entry.is_unconditional || self.holds(&entry.route.test.conditions)) {
                 continue;
             }
             if entry.takes == Takes::Rest {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method};
@@ -49,6 +49,7 @@ impl RouteTable {
     pub fn new(virtual_hosts: &[VirtualHostSpec]) -> Result<Self, RouteError> {
         let mut table = Self::default();
         let all = ["*".to_owned()];
+        let mut clusters = BTreeSet::new();
         for (of, spec) in virtual_hosts.iter().enumerate() {
             let names = if spec.hosts.is_empty() {
                 &all
@@ -61,7 +62,9 @@ impl RouteTable {
                     RouteError::of_host(first, format!("{name:?} {}", error.text()))
                 })?;
             }
-            table.virtual_hosts.push(VirtualHost::new(first, spec)?);
+            table
+                .virtual_hosts
+                .push(VirtualHost::new(first, spec, &mut clusters)?);
         }
         Ok(table)
     }
@@ -90,7 +93,11 @@ impl RouteTable {
 }
 
 impl VirtualHost {
-    fn new(name: &str, spec: &VirtualHostSpec) -> Result<Self, RouteError> {
+    fn new(
+        name: &str,
+        spec: &VirtualHostSpec,
+        clusters: &mut BTreeSet<Arc<str>>,
+    ) -> Result<Self, RouteError> {
         let mut host = Self {
             priorities: Vec::new(),
             refuse_escaped_slashes: spec.refuse_escaped_slashes,
@@ -101,7 +108,10 @@ impl VirtualHost {
             let number = format!("#{}", at + 1);
             let called = spec.name.as_deref().unwrap_or(&number);
             let wrong = |problem: String| RouteError::of_route(name, called, problem);
-            let route = Route::read(name, at, spec).map_err(wrong)?;
+            let mut route = Route::read(name, at, spec).map_err(wrong)?;
+            if let Action::Forward(forward) = &mut route.action {
+                forward.share(clusters);
+            }
             if !taken.insert(route.name.clone()) {
                 return Err(wrong("another route has this name".into()));
             }
@@ -197,19 +207,33 @@ impl Miss {
 }
 
 /// A route.
+///
+/// What every request looks at is here, and what few routes say is elsewhere: with thousands of routes, each request meets
+/// one that no cache has.
 #[derive(Debug)]
 pub struct Route {
     pub(super) name: Arc<str>,
-    pub(super) pattern: Pattern,
-    names: Names,
-    pub(super) conditions: Conditions,
     action: Action,
-    policy: RoutePolicy,
-    rewrite: Rewrite,
+    /// None if it says nothing.
+    policy: Option<Box<RoutePolicy>>,
+    /// None if it changes nothing.
+    rewrite: Option<Box<Rewrite>>,
     request: Edits,
     response: Edits,
     hash: HashBy,
+    pub(super) test: Box<Test>,
 }
+
+/// Which requests a route takes.
+#[derive(Debug)]
+pub(super) struct Test {
+    pub(super) pattern: Pattern,
+    names: Names,
+    pub(super) conditions: Conditions,
+}
+
+/// That of a route which says nothing.
+static INHERITED: LazyLock<RoutePolicy> = LazyLock::new(RoutePolicy::default);
 
 impl Route {
     fn read(host: &str, at: usize, spec: &RouteSpec) -> Result<Self, String> {
@@ -229,29 +253,32 @@ impl Route {
             return Err(format!("{status} is not a status that can be tried again"));
         }
         let within = |why| move |error| format!("{why}: {error}");
+        let policy = RoutePolicy {
+            timeouts: spec.timeouts.clone(),
+            retry: spec.retry.clone(),
+            hedge: spec.hedge.clone(),
+            max_request_body: spec.max_request_body,
+            upgrade: spec.upgrade,
+        };
         Ok(Self {
             name: match &spec.name {
                 Some(name) if name.is_empty() => return Err("the name is empty".into()),
                 Some(name) => name.as_str().into(),
                 None => format!("{host}#{}", at + 1).into(),
             },
-            conditions: Conditions::read(&spec.r#match)?,
             action,
-            policy: RoutePolicy {
-                timeouts: spec.timeouts.clone(),
-                retry: spec.retry.clone(),
-                hedge: spec.hedge.clone(),
-                max_request_body: spec.max_request_body,
-                upgrade: spec.upgrade,
-            },
-            rewrite,
+            policy: (policy != *INHERITED).then(|| Box::new(policy)),
+            rewrite: (!rewrite.is_empty()).then(|| Box::new(rewrite)),
             request: Edits::read(&spec.request_headers, &names)
                 .map_err(within("request_headers"))?,
             response: Edits::read(&spec.response_headers, &names)
                 .map_err(within("response_headers"))?,
             hash,
-            pattern,
-            names,
+            test: Box::new(Test {
+                conditions: Conditions::read(&spec.r#match)?,
+                pattern,
+                names,
+            }),
         })
     }
 
@@ -267,7 +294,7 @@ impl Route {
 
     /// How its requests are carried.
     pub fn policy(&self) -> &RoutePolicy {
-        &self.policy
+        self.policy.as_deref().unwrap_or_else(|| &INHERITED)
     }
 
     /// The names of the clusters that its requests may go to.
@@ -305,7 +332,7 @@ impl<'a> Matched<'a> {
     /// What the path captured as `name`; a group of a regular expression also goes by its number. Empty for a group that
     /// had no part in the match.
     pub fn capture(&self, name: &str) -> Option<&[u8]> {
-        self.spans.of(self.route.names.find(name)?, &self.path)
+        self.spans.of(self.route.test.names.find(name)?, &self.path)
     }
 
     /// The cluster that the request goes to, if it goes to one; see [`super::Forward::pick`] for `random`.
@@ -323,12 +350,14 @@ impl<'a> Matched<'a> {
 
     /// The path and query that the origin is sent; none if it is the one that was received.
     pub fn path_and_query(&self) -> Option<String> {
-        self.route.rewrite.path_and_query(&self.facts())
+        let rewrite = self.route.rewrite.as_ref()?;
+        rewrite.path_and_query(&self.facts())
     }
 
     /// The host that the origin is sent.
     pub fn host(&self) -> NewHost {
-        self.route.rewrite.host(&self.facts())
+        let rewrite = self.route.rewrite.as_ref();
+        rewrite.map_or(NewHost::Keep, |rewrite| rewrite.host(&self.facts()))
     }
 
     /// The value of Location (RFC 9110 section 10.2.2), if the route is a redirect: a path where nothing else changes,

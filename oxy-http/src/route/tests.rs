@@ -40,6 +40,19 @@ fn route_error(route: RouteSpec) -> String {
 }
 
 #[test]
+fn routes_to_one_cluster_have_its_name_in_one_place() {
+    let host = |name: &str| {
+        VirtualHostSpec::new([name])
+            .route(RouteSpec::new("/a").to("shared"))
+            .route(RouteSpec::new("/b").to("shared"))
+    };
+    let table = RouteTable::new(&[host("a.example"), host("b.example")]).unwrap();
+    let names: Vec<_> = table.routes().flat_map(|route| route.clusters()).collect();
+    assert_eq!(names, ["shared"; 4]);
+    assert!(names.iter().all(|name| name.as_ptr() == names[0].as_ptr()));
+}
+
+#[test]
 fn the_most_specific_path_wins_whatever_the_order() {
     let specs = [
         ("any", MatchSpec::any()),

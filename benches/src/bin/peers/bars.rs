@@ -82,6 +82,15 @@ const RATIOS: [(Case, Figure, Against, Limit); 15] = [
     (Case::TlsHalf1k, Figure::P99, Best, Below(1.0)),
 ];
 
+/// Processor time of each further row of Oxy's as a multiple of the first row's, in the cases about how it scales.
+const SCALING: [(Case, f64); 5] = [
+    (Case::Workers, 1.08),
+    (Case::BesideIdle, 1.05),
+    (Case::Connections, 1.15),
+    (Case::Routes, 1.15),
+    (Case::AccessLog, 1.05),
+];
+
 /// Resident KiB of an idle connection, at most.
 const IDLE: [(Case, f64); 2] = [(Case::Idle, 1.5), (Case::TlsIdle, 8.0)];
 
@@ -96,6 +105,13 @@ pub(crate) fn judge(report: &Report) -> Vec<Bar> {
         bars.extend(asked.map(|&(_, figure, against, limit)| {
             let rows = report.rows.iter().filter(|row| row.case == case);
             ratio(oxy, rows, figure, against, limit)
+        }));
+        let asked = SCALING.iter().filter(|(of, _)| *of == case);
+        bars.extend(asked.flat_map(|&(_, limit)| {
+            let rows = report.rows.iter().filter(|row| row.case == case);
+            let further = rows.filter(|row| row.entrant != oxy.entrant);
+            let further = further.filter(|row| row.entrant.peer == Peer::Oxy);
+            further.map(move |row| scaling(oxy, row, limit))
         }));
         let asked = IDLE.iter().filter(|(of, _)| *of == case);
         bars.extend(asked.map(|&(_, limit)| {
@@ -112,6 +128,24 @@ pub(crate) fn judge(report: &Report) -> Vec<Bar> {
     bars
 }
 
+/// A further row against the first one.
+fn scaling(first: &Row, row: &Row, limit: f64) -> Bar {
+    let value = row.over(first, Figure::Cpu);
+    let failed = [first, row].iter().any(|row| row.failure.is_some());
+    Bar {
+        name: format!(
+            "{} cpu, {}, times {}",
+            row.case.name(),
+            row.entrant.name(),
+            first.entrant.name()
+        ),
+        limit,
+        below: false,
+        value,
+        met: !failed && value.is_some_and(|value| value <= limit),
+    }
+}
+
 /// Against the row that Oxy does worst against: the best of them.
 fn ratio<'a>(
     oxy: &Row,
@@ -121,9 +155,9 @@ fn ratio<'a>(
     limit: Limit,
 ) -> Bar {
     let worst = rows
-        .filter(|row| against.includes(row.peer))
+        .filter(|row| against.includes(row.entrant.peer))
         .filter(|row| row.failure.is_none() && row.left_out.is_none())
-        .filter_map(|row| Some((row.oxy_ratio(oxy, figure)?, row.peer)))
+        .filter_map(|row| Some((oxy.over(row, figure)?, row.entrant.peer)))
         .max_by(|a, b| a.0.total_cmp(&b.0));
     let (limit, below) = match limit {
         AtMost(limit) => (limit, false),
@@ -153,21 +187,26 @@ fn ratio<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::{Against, Limit, ratio};
+    use super::{Against, Limit, ratio, scaling};
     use crate::case::Case;
     use crate::figure::Figure;
     use crate::load::Sample;
     use crate::proxy::Peer;
     use crate::report::Row;
+    use crate::variant::{Entrant, Variant};
 
     fn row(peer: Peer, us: u64) -> Row {
+        row_of(Case::Get1m, Entrant::plain(peer), us)
+    }
+
+    fn row_of(case: Case, entrant: Entrant, us: u64) -> Row {
         let sample = Sample {
             requests: 1,
             seconds: 1.0,
             cpu_ns: us * 1000,
             ..Sample::default()
         };
-        Row::new(Case::Get1m, peer, vec![Ok(sample)])
+        Row::new(case, entrant, vec![Ok(sample)])
     }
 
     #[test]
@@ -196,6 +235,25 @@ mod tests {
         let judge = |limit| ratio(&oxy, rows.iter(), Figure::Cpu, Against::Haproxy, limit).met;
         assert!(judge(Limit::AtMost(1.0)));
         assert!(!judge(Limit::Below(1.0)));
+    }
+
+    #[test]
+    fn a_further_row_is_held_against_the_first() {
+        let row = |count, us| {
+            let variant = Variant::Routes(count);
+            let peer = Peer::Oxy;
+            row_of(Case::Routes, Entrant { peer, variant }, us)
+        };
+        let bar = scaling(&row(1, 100), &row(10_000, 115), 1.15);
+        assert!(bar.met);
+        assert_eq!(
+            bar.name,
+            "routes cpu, oxy, 10000 routes, times oxy, 1 route"
+        );
+        assert!(!scaling(&row(1, 100), &row(10_000, 116), 1.15).met);
+        let mut failed = row(1, 100);
+        failed.failure = Some("stuck".into());
+        assert!(!scaling(&failed, &row(10_000, 100), 1.15).met);
     }
 
     #[test]

@@ -3,6 +3,9 @@
 use clap::ValueEnum;
 
 use crate::load::{Group, Method, Shape};
+use crate::proxy::Peer;
+use crate::variant::Format::{Json, Off, Text};
+use crate::variant::Variant;
 
 /// A kind of load, the same for every peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -56,6 +59,16 @@ pub(crate) enum Case {
     /// The same over TLS.
     #[value(name = "tls-half-1k")]
     TlsHalf1k,
+    /// get-1k through 1 and 2 workers of Oxy; proxy, origin and load share both cores.
+    Workers,
+    /// GET of 1 KiB, 100 keep-alive connections, alone and beside 18,000 idle ones.
+    BesideIdle,
+    /// GET of 1 KiB, 10 to 8,000 keep-alive connections.
+    Connections,
+    /// get-1k through 1 and 10,000 routes of Oxy.
+    Routes,
+    /// get-1k without and with Oxy's access log.
+    AccessLog,
 }
 
 /// Where the rate of a case comes from.
@@ -69,7 +82,7 @@ pub(crate) enum Offer {
 
 impl Case {
     /// What runs when no case is named: all but the one that needs a rate chosen.
-    pub(crate) const DEFAULT: [Self; 17] = [
+    pub(crate) const DEFAULT: [Self; 22] = [
         Self::Get1k,
         Self::Get64k,
         Self::Get1m,
@@ -87,6 +100,11 @@ impl Case {
         Self::H2cGet1k,
         Self::Half1k,
         Self::TlsHalf1k,
+        Self::Workers,
+        Self::BesideIdle,
+        Self::Connections,
+        Self::Routes,
+        Self::AccessLog,
     ];
 
     /// Its name on the command line.
@@ -110,10 +128,61 @@ impl Case {
             Self::Rate1k => "rate-1k",
             Self::Half1k => "half-1k",
             Self::TlsHalf1k => "tls-half-1k",
+            Self::Workers => "workers",
+            Self::BesideIdle => "beside-idle",
+            Self::Connections => "connections",
+            Self::Routes => "routes",
+            Self::AccessLog => "access-log",
         }
     }
 
-    /// What a reader of its table has to know: what both ends have agreed on.
+    /// What its rows differ in besides the proxy. Where there is more than one, the case is about how a proxy scales, and
+    /// its rows are held against the first one of the same proxy.
+    pub(crate) fn variants(self) -> &'static [Variant] {
+        match self {
+            Self::Workers => &[Variant::Workers(1), Variant::Workers(2)],
+            Self::BesideIdle => &[Variant::Resting(0), Variant::Resting(18_000)],
+            Self::Connections => &[
+                Variant::Connections(10),
+                Variant::Connections(100),
+                Variant::Connections(1000),
+                Variant::Connections(MOST_CONNECTIONS),
+            ],
+            Self::Routes => &[Variant::Routes(1), Variant::Routes(ROUTES)],
+            Self::AccessLog => &[
+                Variant::AccessLog(Off),
+                Variant::AccessLog(Text),
+                Variant::AccessLog(Json),
+            ],
+            _ => &[Variant::Plain],
+        }
+    }
+
+    /// Whether it is about how a proxy scales.
+    pub(crate) fn scales(self) -> bool {
+        self.variants().len() > 1
+    }
+
+    /// Whether a peer has rows in it. How a proxy scales is asked of Oxy; where the kernel has a large part in it, nginx
+    /// shows that part.
+    pub(crate) fn concerns(self, peer: Peer) -> bool {
+        match self {
+            Self::BesideIdle | Self::Connections => matches!(peer, Peer::Oxy | Peer::Nginx),
+            _ => !self.scales() || peer == Peer::Oxy,
+        }
+    }
+
+    /// Whether proxy, origin and load share all cores that there are, rather than the proxy having one of its own.
+    pub(crate) fn shares_cores(self) -> bool {
+        self == Self::Workers
+    }
+
+    /// How many routes its requests are spread over, if they are.
+    pub(crate) fn routes(self) -> Option<usize> {
+        (self == Self::Routes).then_some(ROUTES)
+    }
+
+    /// What a reader of its table has to know: what both ends have agreed on, and what rows are held against.
     pub(crate) fn note(self) -> Option<String> {
         let mut said = Vec::new();
         if let Some(group) = self.tls() {
@@ -133,6 +202,18 @@ impl Case {
         if matches!(self.offer(), Some(Offer::HalfOf(_))) {
             said.push(
                 "the same rate for all: half of what the slowest can do in that round".into(),
+            );
+        }
+        match self {
+            Self::Workers => said.push("proxy, origin and load share both cores".into()),
+            Self::Routes => said.push(format!(
+                "the requests are for {ROUTES} hosts and prefixes in turn, whatever the proxy tells apart"
+            )),
+            _ => {}
+        }
+        if self.scales() {
+            said.push(
+                "x is the row's figure as a multiple of the first row's of that proxy".into(),
             );
         }
         (!said.is_empty()).then(|| said.join("; "))
@@ -165,8 +246,11 @@ impl Case {
 
     /// Connections to the origin that a proxy may keep: as many as there are requests in flight.
     pub(crate) fn upstreams(self) -> usize {
-        self.streams()
-            .map_or(128, |streams| self.connections() * streams)
+        match (self, self.streams()) {
+            (_, Some(streams)) => self.connections() * streams,
+            (Self::Connections, None) => self.connections(),
+            _ => 128,
+        }
     }
 
     /// How requests are offered.
@@ -212,22 +296,31 @@ impl Case {
         }
     }
 
-    /// Connections open at a time.
+    /// Connections open at a time, the most if rows differ in it.
     pub(crate) fn connections(self) -> usize {
         match self {
             Self::Get1m | Self::Post1m | Self::L41m | Self::TlsGet1m | Self::TlsPost1m => 8,
             Self::H2Get1k | Self::H2cGet1k => 16,
             Self::Get64k => 32,
             Self::Idle | Self::TlsIdle => 5000,
+            Self::BesideIdle => 100,
+            Self::Connections => MOST_CONNECTIONS,
             _ => 64,
         }
     }
 }
 
+/// With as many to the origin, what 20,000 descriptors allow.
+const MOST_CONNECTIONS: usize = 8000;
+
+/// As many as a large installation has.
+const ROUTES: usize = 10_000;
+
 #[cfg(test)]
 mod tests {
     use super::{Case, Offer};
     use crate::load::Shape;
+    use crate::proxy::Peer;
 
     #[test]
     fn a_rate_has_an_origin() {
@@ -239,6 +332,14 @@ mod tests {
                 assert_eq!(saturated.connections(), case.connections());
             }
         }
+    }
+
+    #[test]
+    fn who_is_asked_how_it_scales() {
+        assert!(Case::Get1k.concerns(Peer::Envoy) && !Case::Get1k.scales());
+        assert!(Case::Connections.concerns(Peer::Nginx));
+        assert!(!Case::Workers.concerns(Peer::Nginx));
+        assert!(Case::DEFAULT.iter().all(|case| case.concerns(Peer::Oxy)));
     }
 
     #[test]

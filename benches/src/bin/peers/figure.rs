@@ -20,6 +20,10 @@ pub(crate) enum Figure {
     Ran,
     /// How much of the time it wanted to, and something else had the core.
     Waited,
+    /// How much of the proxy's time its busiest thread had, in percent.
+    Busiest,
+    /// Requests each second that would take all of a core from the busiest thread.
+    Reach,
     /// Context switches of each request.
     Switches,
     /// Median latency.
@@ -36,7 +40,7 @@ pub(crate) enum Figure {
 
 impl Figure {
     /// All of them, in the order of the columns.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Offered,
         Self::Rate,
         Self::Cpu,
@@ -44,6 +48,8 @@ impl Figure {
         Self::Kernel,
         Self::Ran,
         Self::Waited,
+        Self::Busiest,
+        Self::Reach,
         Self::Switches,
         Self::P50,
         Self::P99,
@@ -63,6 +69,8 @@ impl Figure {
             Self::Kernel => "kernel".into(),
             Self::Ran => "core %".into(),
             Self::Waited => "wait %".into(),
+            Self::Busiest => "busiest thread %".into(),
+            Self::Reach => format!("{unit}/s at its full core"),
             Self::Switches => format!("switches/{unit}"),
             Self::P50 => "p50 us".into(),
             Self::P99 => "p99 us".into(),
@@ -78,6 +86,7 @@ impl Figure {
             Self::Idle => case.shape() == Shape::Idle,
             Self::Rss => true,
             Self::Offered => case.shape() == Shape::Rate,
+            Self::Busiest | Self::Reach => case == Case::Workers,
             _ => case.shape() != Shape::Idle,
         }
     }
@@ -86,7 +95,14 @@ impl Figure {
     pub(crate) fn compares(self) -> bool {
         matches!(
             self,
-            Self::Rate | Self::Cpu | Self::P50 | Self::P99 | Self::P999 | Self::Rss | Self::Idle
+            Self::Rate
+                | Self::Reach
+                | Self::Cpu
+                | Self::P50
+                | Self::P99
+                | Self::P999
+                | Self::Rss
+                | Self::Idle
         )
     }
 
@@ -101,6 +117,11 @@ impl Figure {
             Self::Kernel => each(sample.kernel_ns? / 1000.0),
             Self::Ran => Some(sample.cpu_ns as f64 / 1e7 / sample.seconds),
             Self::Waited => Some(sample.waited_ns as f64 / 1e7 / sample.seconds),
+            Self::Busiest => {
+                let busiest = *sample.threads_ns.first()? as f64;
+                Some(busiest * 100.0 / sample.threads_ns.iter().sum::<u64>() as f64)
+            }
+            Self::Reach => Some(sample.requests as f64 * 1e9 / *sample.threads_ns.first()? as f64),
             Self::Switches => each(sample.switches as f64),
             Self::P50 => Some(sample.p50_us),
             Self::P99 => Some(sample.p99_us),
@@ -128,6 +149,20 @@ mod tests {
         assert_eq!(Figure::Cpu.of(&sample), Some(10.0));
         assert_eq!(Figure::Kernel.of(&sample), Some(7.0));
         assert_eq!(Figure::User.of(&sample), Some(3.0));
+    }
+
+    #[test]
+    fn two_threads_reach_as_far_as_the_busier_one() {
+        let sample = Sample {
+            requests: 1000,
+            threads_ns: vec![6_000_000, 4_000_000],
+            ..Sample::default()
+        };
+        assert_eq!(Figure::Busiest.of(&sample), Some(60.0));
+        // 6 us of its busier thread for each request.
+        let reach = Figure::Reach.of(&sample).unwrap();
+        assert!((reach - 1e6 / 6.0).abs() < 1.0, "{reach}");
+        assert_eq!(Figure::Reach.of(&Sample::default()), None);
     }
 
     #[test]

@@ -15,9 +15,11 @@ mod proxy;
 mod relay;
 mod report;
 mod rounds;
+mod routes;
 mod syscalls;
 mod table;
 mod turn;
+mod variant;
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -64,7 +66,7 @@ pub(crate) struct Options {
     /// An oxy that is already built.
     #[arg(long, value_name = "PATH", conflicts_with = "oxy_cmd")]
     oxy: Option<PathBuf>,
-    /// What to run in oxy's place; `{mode}` (reverse or tcp), `{listen}` and `{origin}` are filled in.
+    /// What to run in oxy's place; `{mode}` (reverse or tcp), `{listen}`, `{origin}` and `{workers}` are filled in.
     /// In the TLS cases `{listen}` begins with https://, and `--cert FILE --key FILE` is appended.
     #[arg(long, value_name = "TEMPLATE")]
     oxy_cmd: Option<String>,
@@ -105,6 +107,24 @@ pub(crate) struct Options {
     bars: bool,
 }
 
+impl Options {
+    /// The cores that the proxies run on.
+    fn proxy_cpus(&self, case: Case) -> Vec<usize> {
+        if case.shares_cores() {
+            return vec![self.proxy_cpu, self.load_cpu];
+        }
+        vec![self.proxy_cpu]
+    }
+
+    /// The cores that the origin and the load run on.
+    fn load_cpus(&self, case: Case) -> Vec<usize> {
+        if case.shares_cores() {
+            return self.proxy_cpus(case);
+        }
+        vec![self.load_cpu]
+    }
+}
+
 /// What the harness starts itself as.
 #[derive(Debug, Subcommand)]
 enum Role {
@@ -128,12 +148,12 @@ enum Role {
         #[arg(long)]
         splice: bool,
     },
-    /// Any command, on one core and no longer than the harness.
+    /// Any command, on given cores and no longer than the harness.
     #[command(hide = true)]
     Pinned {
-        /// The core.
+        /// The cores.
         #[arg(long)]
-        cpu: Option<usize>,
+        cpu: Vec<usize>,
         /// The harness.
         parent: u32,
         /// The command.
@@ -155,7 +175,7 @@ fn main() -> ExitCode {
             cpu,
             parent,
             command,
-        }) => pinned::run(*cpu, *parent, command).map(|()| ExitCode::SUCCESS),
+        }) => pinned::run(cpu, *parent, command).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         eprintln!("peers: {error}");

@@ -12,6 +12,7 @@ use rustix::net::{RecvFlags, SocketFlags, accept_with, recv};
 use socket2::{Domain, Socket, Type};
 
 use crate::poller::{Poller, Ready};
+use crate::routes;
 use oxy_benches::head::Head;
 use oxy_benches::pattern;
 
@@ -207,7 +208,7 @@ impl Connection {
         let mut words = head.first_line().split(' ');
         let (method, path) = (
             words.next().unwrap_or_default(),
-            words.next().unwrap_or_default(),
+            routes::beyond_prefix(words.next().unwrap_or_default()),
         );
         let mut parts = path.split('/').skip(1);
         let (kind, numbers) = (parts.next().unwrap_or_default(), parts);

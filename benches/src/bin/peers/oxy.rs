@@ -7,14 +7,14 @@ use oxy_benches::binary;
 use crate::Options;
 
 /// How oxy is started.
-const ARGUMENTS: &str = "{mode} --listen {listen} --to {origin} --workers 1";
+const ARGUMENTS: &str = "{mode} --listen {listen} --to {origin} --workers {workers}";
 
 /// What stands for Oxy.
 #[derive(Debug)]
 pub(crate) struct Oxy {
     /// The binary, unless something else is in its place.
     pub(crate) program: Option<PathBuf>,
-    /// The command line, with `{mode}`, `{listen}` and `{origin}` in it.
+    /// The command line, with `{mode}`, `{listen}`, `{origin}` and `{workers}` in it.
     pub(crate) template: Vec<String>,
 }
 

@@ -13,6 +13,7 @@ use crate::machine::Machine;
 use crate::proxy::Peer;
 use crate::syscalls::Syscalls;
 use crate::table;
+use crate::variant::Entrant;
 
 /// A row below this share of the best peer's throughput fails unless its core was
 /// [`SATURATED`]: processor time for each request flatters a proxy that has stalled.
@@ -28,11 +29,11 @@ const KEPT_UP: f64 = 0.95;
 /// Descriptors beyond the clients' that an idle proxy may hold.
 const MAX_EXTRA_FILES: usize = 512;
 
-/// One peer in one case.
+/// One peer in one variant of a case.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) case: Case,
-    pub(crate) peer: Peer,
+    pub(crate) entrant: Entrant,
     /// By round.
     samples: Vec<Result<Sample, String>>,
     /// Why it was not measured.
@@ -45,7 +46,7 @@ pub(crate) struct Row {
 
 impl Row {
     /// A measured one.
-    pub(crate) fn new(case: Case, peer: Peer, samples: Vec<Result<Sample, String>>) -> Self {
+    pub(crate) fn new(case: Case, entrant: Entrant, samples: Vec<Result<Sample, String>>) -> Self {
         let failure = samples.iter().find_map(|sample| match sample {
             Err(error) => Some(error.clone()),
             Ok(sample) if sample.wrong > 0 => Some(format!("{} wrong answers", sample.wrong)),
@@ -62,7 +63,7 @@ impl Row {
         });
         Self {
             case,
-            peer,
+            entrant,
             samples,
             left_out: None,
             failure,
@@ -71,10 +72,10 @@ impl Row {
     }
 
     /// One that was not measured.
-    pub(crate) fn left_out(case: Case, peer: Peer, reason: String) -> Self {
+    pub(crate) fn left_out(case: Case, entrant: Entrant, reason: String) -> Self {
         Self {
             case,
-            peer,
+            entrant,
             samples: Vec::new(),
             left_out: Some(reason),
             failure: None,
@@ -87,12 +88,12 @@ impl Row {
         median(self.by_round(figure).flatten().collect())
     }
 
-    /// The median of `oxy / self` over the rounds that both have.
-    pub(crate) fn oxy_ratio(&self, oxy: &Self, figure: Figure) -> Option<f64> {
-        let pairs = oxy.by_round(figure).zip(self.by_round(figure));
+    /// The median of `self / other` over the rounds that both have.
+    pub(crate) fn over(&self, other: &Self, figure: Figure) -> Option<f64> {
+        let pairs = self.by_round(figure).zip(other.by_round(figure));
         median(
             pairs
-                .filter_map(|(oxy, peer)| Some(oxy? / peer?))
+                .filter_map(|(own, other)| Some(own? / other?))
                 .filter(|r| r.is_finite())
                 .collect(),
         )
@@ -126,7 +127,7 @@ impl Report {
         let mut best: BTreeMap<Case, f64> = BTreeMap::new();
         for row in rows
             .iter()
-            .filter(|row| row.failure.is_none() && !row.peer.is_floor())
+            .filter(|row| row.failure.is_none() && !row.entrant.peer.is_floor())
         {
             let best = best.entry(row.case).or_default();
             *best = best.max(row.median(Figure::Rate).unwrap_or(0.0));
@@ -160,11 +161,21 @@ impl Report {
         cases
     }
 
-    /// A row.
+    /// The row of a peer, the first one if it has several.
     pub(crate) fn row(&self, case: Case, peer: Peer) -> Option<&Row> {
+        let entrant = Entrant::first(case, peer);
         self.rows
             .iter()
-            .find(|row| row.case == case && row.peer == peer)
+            .find(|row| row.case == case && row.entrant == entrant)
+    }
+
+    /// The `x` of a row: Oxy's figure as a multiple of the row's, or where the case is about how a proxy scales, the row's
+    /// as a multiple of that of the same proxy's first row.
+    pub(crate) fn ratio(&self, row: &Row, figure: Figure) -> Option<f64> {
+        if row.case.scales() {
+            return row.over(self.row(row.case, row.entrant.peer)?, figure);
+        }
+        self.row(row.case, Peer::Oxy)?.over(row, figure)
     }
 
     /// The peers and what they call themselves.
@@ -192,19 +203,18 @@ impl Report {
     /// For a program.
     pub(crate) fn json(&self) -> Value {
         let rows = self.rows.iter().map(|row| {
-            let oxy = self.row(row.case, Peer::Oxy);
             let figures = Figure::ALL
                 .into_iter()
                 .filter(|figure| figure.applies(row.case));
             let figures = figures.map(|figure| {
-                let oxy = oxy.filter(|_| figure.compares());
-                let ratio = oxy.and_then(|oxy| row.oxy_ratio(oxy, figure));
-                let value = json!({ "median": row.median(figure), "oxy_ratio": ratio });
+                let ratio = figure.compares().then(|| self.ratio(row, figure));
+                let value = json!({ "median": row.median(figure), "x": ratio.flatten() });
                 (figure.name(row.case), value)
             });
             json!({
                 "case": row.case.name(),
-                "peer": row.peer.name(),
+                "peer": row.entrant.peer.name(),
+                "row": row.entrant.name(),
                 "figures": figures.collect::<serde_json::Map<_, _>>(),
                 "left_out": row.left_out,
                 "failure": row.failure,
@@ -255,6 +265,7 @@ mod tests {
     use crate::figure::Figure;
     use crate::load::Sample;
     use crate::proxy::Peer;
+    use crate::variant::Entrant;
 
     fn row(peer: Peer, cpu_us: &[u64]) -> Row {
         let sample = |&us: &u64| {
@@ -265,7 +276,11 @@ mod tests {
                 ..Sample::default()
             })
         };
-        Row::new(Case::Get1k, peer, cpu_us.iter().map(sample).collect())
+        Row::new(
+            Case::Get1k,
+            Entrant::plain(peer),
+            cpu_us.iter().map(sample).collect(),
+        )
     }
 
     #[test]
@@ -279,7 +294,7 @@ mod tests {
     fn ratios_are_paired_by_round() {
         let oxy = row(Peer::Oxy, &[10, 40, 10]);
         let nginx = row(Peer::Nginx, &[20, 80, 5]);
-        assert_eq!(nginx.oxy_ratio(&oxy, Figure::Cpu), Some(0.5));
+        assert_eq!(oxy.over(&nginx, Figure::Cpu), Some(0.5));
     }
 
     #[test]
@@ -292,7 +307,8 @@ mod tests {
                 ..Sample::default()
             })]
         };
-        let row = |requests| Row::new(Case::Rate1k, Peer::Oxy, offered(requests));
+        let oxy = Entrant::plain(Peer::Oxy);
+        let row = |requests| Row::new(Case::Rate1k, oxy, offered(requests));
         assert!(row(90).failure.is_some());
         assert_eq!(row(99).failure, None);
     }
@@ -307,7 +323,9 @@ mod tests {
             Err("stuck".into()),
         ];
         assert_eq!(
-            Row::new(Case::Get1k, Peer::Oxy, samples).failure.as_deref(),
+            Row::new(Case::Get1k, Entrant::plain(Peer::Oxy), samples)
+                .failure
+                .as_deref(),
             Some("stuck")
         );
     }

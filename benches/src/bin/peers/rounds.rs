@@ -14,6 +14,7 @@ use crate::oxy::Oxy;
 use crate::proxy::{Peer, Programs};
 use crate::report::{Report, Row};
 use crate::turn::{Pace, Turns};
+use crate::variant::Entrant;
 
 /// Measures everything that the options ask for.
 pub(crate) async fn run(options: &Options) -> Result<Report, Box<dyn Error>> {
@@ -27,13 +28,6 @@ pub(crate) async fn run(options: &Options) -> Result<Report, Box<dyn Error>> {
     let origin_at = free_address()?;
     let itself = std::env::current_exe()?.display().to_string();
     let origin_cmd = [itself.clone(), "origin".into(), origin_at.to_string()];
-    let origin = Server::start(
-        &origin_cmd,
-        options.load_cpu,
-        origin_at,
-        &dir.sub("origin")?,
-    )
-    .await?;
     let turns = Turns {
         options,
         itself,
@@ -50,51 +44,64 @@ pub(crate) async fn run(options: &Options) -> Result<Report, Box<dyn Error>> {
         .collect();
     let mut rows = Vec::new();
     for case in cases {
-        let (fit, unfit): (Vec<Peer>, Vec<Peer>) = peers.iter().partition(|&&peer| {
-            peer.unfit_for(case, &programs).is_none()
-                && versions.get(&peer).is_some_and(Result::is_ok)
-        });
-        let mut samples: BTreeMap<Peer, Vec<Result<Sample, String>>> = BTreeMap::new();
+        let cpus = options.load_cpus(case);
+        let origin = Server::start(&origin_cmd, &cpus, origin_at, &dir.sub("origin")?).await?;
+        let (fit, unfit): (Vec<Entrant>, Vec<Entrant>) =
+            entrants(case, &peers).partition(|entrant| {
+                entrant.peer.unfit_for(case, &programs).is_none()
+                    && versions.get(&entrant.peer).is_some_and(Result::is_ok)
+            });
+        let mut samples: BTreeMap<Entrant, Vec<Result<Sample, String>>> = BTreeMap::new();
         for round in 0..options.runs as usize {
             // Another one goes first in each round: no place in the order is an advantage.
             let mut order = fit.clone();
             order.rotate_left(round % fit.len().max(1));
             let name = format!("{} round {}", case.name(), round + 1);
             let rate = rate(&turns, case, &name, &order).await;
-            for peer in order {
+            for entrant in order {
                 let sample = match &rate {
                     Ok(rate) => {
                         let pace = Pace::measured(case, options, *rate);
-                        turns.take(&name, case, peer, pace).await
+                        turns.take(&name, case, entrant, pace).await
                     }
                     Err(error) => Err(error.clone()),
                 };
                 if let Err(error) = &sample {
                     eprintln!("  failed: {error}");
                 }
-                samples.entry(peer).or_default().push(sample);
+                samples.entry(entrant).or_default().push(sample);
             }
         }
-        for (peer, samples) in samples {
-            let mut row = Row::new(case, peer, samples);
+        for (entrant, samples) in samples {
+            let mut row = Row::new(case, entrant, samples);
             if options.syscalls && matches!(case.shape(), Shape::Closed | Shape::Fresh) {
-                row.syscalls = Some(turns.count(case, peer).await);
+                row.syscalls = Some(turns.count(case, entrant).await);
             }
             rows.push(row);
         }
-        rows.extend(unfit.into_iter().map(|peer| {
+        rows.extend(unfit.into_iter().map(|entrant| {
             let missing = versions
-                .get(&peer)
+                .get(&entrant.peer)
                 .and_then(|version| version.clone().err());
-            let reason = peer
+            let reason = entrant
+                .peer
                 .unfit_for(case, &programs)
                 .map(str::to_owned)
                 .or(missing);
-            Row::left_out(case, peer, reason.unwrap_or_default())
+            Row::left_out(case, entrant, reason.unwrap_or_default())
         }));
+        origin.stop().await?;
     }
-    origin.stop().await?;
     Ok(Report::new(Machine::here(), options, versions, rows))
+}
+
+/// Who has a row in a case.
+fn entrants(case: Case, peers: &[Peer]) -> impl Iterator<Item = Entrant> {
+    let concerned = peers.iter().filter(move |&&peer| case.concerns(peer));
+    concerned.flat_map(move |&peer| {
+        let variants = case.variants().iter();
+        variants.map(move |&variant| Entrant { peer, variant })
+    })
 }
 
 /// What is offered in one round of a case, to all the same, if the case has a rate.
@@ -105,7 +112,7 @@ async fn rate(
     turns: &Turns<'_>,
     case: Case,
     name: &str,
-    order: &[Peer],
+    order: &[Entrant],
 ) -> Result<Option<f64>, String> {
     let saturated = match case.offer() {
         None => return Ok(None),
@@ -113,10 +120,10 @@ async fn rate(
         Some(Offer::HalfOf(saturated)) => saturated,
     };
     let mut most = Vec::new();
-    for &peer in order.iter().filter(|peer| !peer.is_floor()) {
+    for &entrant in order.iter().filter(|entrant| !entrant.peer.is_floor()) {
         let name = format!("{name} saturation");
         let pace = Pace::probing(turns.options);
-        match turns.take(&name, saturated, peer, pace).await {
+        match turns.take(&name, saturated, entrant, pace).await {
             Ok(sample) => most.push(sample.requests as f64 / sample.seconds),
             Err(error) => eprintln!("  failed: {error}"),
         }

@@ -58,7 +58,7 @@ impl Trace {
         let mut command = vec!["strace".to_owned(), "-c".into(), "-f".into(), "-o".into()];
         command.push(summary.display().to_string());
         command.extend(pids.iter().map(|pid| format!("--attach={pid}")));
-        let strace = Server::spawn(&command, None, dir)?;
+        let strace = Server::spawn(&command, &[], dir)?;
         let mut trace = Self { strace, summary };
         let begun = Instant::now();
         while trace.strace.printed().matches(" attached").count() < pids.len() {

@@ -4,7 +4,6 @@ use std::fmt::Write;
 
 use crate::case::Case;
 use crate::figure::Figure;
-use crate::proxy::Peer;
 use crate::report::{Report, Row};
 
 /// How a table is drawn.
@@ -20,7 +19,7 @@ pub(crate) enum Style {
 pub(crate) fn render(report: &Report, style: Style) -> String {
     let machine = &report.machine;
     let mut out = format!(
-        "{}\n{}, {} cores, Linux {}\n{} rounds of {} s, medians; x is oxy's figure as a multiple of the row's, paired by round\n",
+        "{}\n{}, {} cores, Linux {}\n{} rounds of {} s, medians; x is oxy's figure as a multiple of the row's, paired by round, unless the table says otherwise\n",
         machine.date, machine.cpu, machine.cores, machine.kernel, report.runs, report.seconds
     );
     let bullet = if style == Style::Markdown { "* " } else { "" };
@@ -90,15 +89,13 @@ fn cells(report: &Report, case: Case) -> Vec<Vec<String>> {
         }
     }
     header.push(String::new());
-    let oxy = report.row(case, Peer::Oxy);
     let mut cells = vec![header];
     for row in report.rows.iter().filter(|row| row.case == case) {
-        let mut line = vec![row.peer.name().to_owned()];
+        let mut line = vec![row.entrant.name()];
         for &figure in &figures {
             line.push(number(row.median(figure)));
             if figure.compares() {
-                let ratio = oxy.and_then(|oxy| row.oxy_ratio(oxy, figure));
-                line.push(number(ratio));
+                line.push(number(report.ratio(row, figure)));
             }
         }
         line.push(remark(row));
@@ -121,7 +118,7 @@ fn syscalls(report: &Report, case: Case) -> Vec<Vec<String>> {
             Some(Ok(counted)) => (Some(counted.each()), counted.most()),
             Some(Err(error)) => (None, error.clone()),
         };
-        cells.push(vec![row.peer.name().to_owned(), number(each), most]);
+        cells.push(vec![row.entrant.name(), number(each), most]);
     }
     cells
 }

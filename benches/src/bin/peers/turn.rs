@@ -12,8 +12,9 @@ use crate::case::Case;
 use crate::identity::Identity;
 use crate::load::{Sample, Shape};
 use crate::oxy::Oxy;
-use crate::proxy::{Peer, Programs, Site};
+use crate::proxy::{Programs, Site};
 use crate::syscalls::{Syscalls, Trace};
+use crate::variant::Entrant;
 
 /// An idle proxy is left alone for so many seconds at least: some give memory back late.
 const REST: f64 = 3.0;
@@ -81,33 +82,35 @@ pub(crate) struct Turns<'a> {
 }
 
 impl Turns<'_> {
-    /// Measures `peer`. `name` tells this turn from others.
+    /// Measures `entrant`. `name` tells this turn from others.
     pub(crate) async fn take(
         &self,
         name: &str,
         case: Case,
-        peer: Peer,
+        entrant: Entrant,
         pace: Pace,
     ) -> Result<Sample, String> {
-        eprintln!("{name} {}", peer.name());
-        let dir = self.place(name, peer)?;
-        let (server, listen) = self.start(case, peer, &dir).await?;
-        let sample = self.load(case, listen, server.pid()?, pace).await?;
+        eprintln!("{name} {}", entrant.name());
+        let dir = self.place(name, entrant)?;
+        let (server, listen) = self.start(case, entrant, &dir).await?;
+        let pid = server.pid()?;
+        let sample = self.load(case, entrant, listen, pid, pace).await?;
         server.stop().await?;
         Ok(sample)
     }
 
-    /// Counts the system calls of `peer`.
-    pub(crate) async fn count(&self, case: Case, peer: Peer) -> Result<Syscalls, String> {
+    /// Counts the system calls of `entrant`.
+    pub(crate) async fn count(&self, case: Case, entrant: Entrant) -> Result<Syscalls, String> {
         let name = format!("{} syscalls", case.name());
-        eprintln!("{name} {}", peer.name());
-        let dir = self.place(&name, peer)?;
-        let (server, listen) = self.start(case, peer, &dir).await?;
+        eprintln!("{name} {}", entrant.name());
+        let dir = self.place(&name, entrant)?;
+        let (server, listen) = self.start(case, entrant, &dir).await?;
         let beside = dir.join("strace");
         std::fs::create_dir(&beside).map_err(|error| error.to_string())?;
         let trace = Trace::attach(server.pid()?, &beside).await?;
         let pace = Pace::counting(self.options);
-        let sample = self.load(case, listen, server.pid()?, pace).await?;
+        let pid = server.pid()?;
+        let sample = self.load(case, entrant, listen, pid, pace).await?;
         let calls = trace.finish().await?;
         server.stop().await?;
         if sample.requests == 0 || sample.wrong + sample.errors > 0 {
@@ -119,19 +122,20 @@ impl Turns<'_> {
         })
     }
 
-    fn place(&self, name: &str, peer: Peer) -> Result<std::path::PathBuf, String> {
-        let name = format!("{name} {}", peer.name()).replace(' ', "-");
+    fn place(&self, name: &str, entrant: Entrant) -> Result<std::path::PathBuf, String> {
+        let name = format!("{name} {}", entrant.name()).replace([' ', ','], "-");
         self.dir.sub(&name).map_err(|error| error.to_string())
     }
 
     async fn start(
         &self,
         case: Case,
-        peer: Peer,
+        entrant: Entrant,
         dir: &Path,
     ) -> Result<(Server, SocketAddr), String> {
         let listen = free_address().map_err(|error| error.to_string())?;
         let site = Site {
+            entrant,
             listen,
             origin: self.origin,
             dir,
@@ -139,16 +143,18 @@ impl Turns<'_> {
             identity: self.identity,
             programs: self.programs,
         };
-        let command = peer
+        let command = entrant
+            .peer
             .prepare(case, &site)
             .map_err(|error| error.to_string())?;
-        let server = Server::start(&command, self.options.proxy_cpu, listen, dir).await?;
+        let server = Server::start(&command, &self.options.proxy_cpus(case), listen, dir).await?;
         Ok((server, listen))
     }
 
     async fn load(
         &self,
         case: Case,
+        entrant: Entrant,
         target: SocketAddr,
         pid: u32,
         pace: Pace,
@@ -161,7 +167,8 @@ impl Turns<'_> {
             format!("--shape={}", name(&case.shape())),
             format!("--method={}", name(&case.method())),
             format!("--size={}", case.size()),
-            format!("--connections={}", case.connections()),
+            format!("--connections={}", entrant.connections(case)),
+            format!("--resting={}", entrant.resting()),
             format!("--warmup={}", pace.warmup),
             format!("--seconds={}", pace.seconds),
         ];
@@ -172,8 +179,11 @@ impl Turns<'_> {
         if let Some(streams) = case.streams() {
             load.push(format!("--streams={streams}"));
         }
+        if let Some(routes) = case.routes() {
+            load.push(format!("--routes={routes}"));
+        }
         let limit = Duration::from_secs_f64(pace.warmup + pace.seconds + MARGIN);
-        let printed = output(&load, self.options.load_cpu, limit).await?;
+        let printed = output(&load, &self.options.load_cpus(case), limit).await?;
         serde_json::from_slice(&printed).map_err(|error| error.to_string())
     }
 }

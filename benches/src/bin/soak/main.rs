@@ -72,9 +72,9 @@ enum Role {
     /// Any command, no longer than this program.
     #[command(hide = true)]
     Pinned {
-        /// A core to stay on.
+        /// Cores to stay on.
         #[arg(long)]
-        cpu: Option<usize>,
+        cpu: Vec<usize>,
         /// This program.
         parent: u32,
         /// The command.
@@ -91,7 +91,7 @@ fn main() -> ExitCode {
             cpu,
             parent,
             command,
-        }) => pinned::run(*cpu, *parent, command).map(|()| ExitCode::SUCCESS),
+        }) => pinned::run(cpu, *parent, command).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         eprintln!("soak: {error}");

@@ -44,7 +44,7 @@ impl Proxy {
             "--admin",
             loopback,
         ];
-        let mut server = Server::spawn(&command.map(str::to_owned), None, dir)?;
+        let mut server = Server::spawn(&command.map(str::to_owned), &[], dir)?;
         let begun = Instant::now();
         loop {
             server.alive()?;

@@ -146,7 +146,7 @@ impl Exchange {
         request: &Request,
         buffers: &mut Buffers,
     ) -> Result<(), Broken> {
-        let head = request.head(self.compare);
+        let head = request.head(self.serial, self.compare);
         while self.busy && self.sent < head.len() + request.body.len() {
             let parts = [
                 head.get(self.sent..).unwrap_or_default(),

@@ -16,6 +16,12 @@ use super::tls;
 use super::wire::Buffers;
 use crate::poller::Poller;
 
+/// New connections that may be in progress at a time, below any listener's backlog.
+pub(super) const OPENING: usize = 64;
+
+/// How long the proxy may take to serve all connections once.
+const SETTLING: Duration = Duration::from_secs(30);
+
 /// A slot's exchange is over.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Done {
@@ -53,7 +59,7 @@ impl Fleet {
         let host = request::host(load.target, tls.is_some());
         let slots = (0..load.connections)
             .map(|slot| {
-                let request = Request::new(load.method, load.size, slot, &host)?;
+                let request = Request::new(load, slot, &host)?;
                 Some(Slot {
                     request,
                     client: None,
@@ -94,6 +100,40 @@ impl Fleet {
             *client = None;
             self.tally.failed()?;
         }
+    }
+
+    /// Opens every slot's connection and has each make one request, few at a time.
+    pub(crate) fn settle(&mut self) -> Result<(), Box<dyn Error>> {
+        let begun = Instant::now();
+        let (mut launched, mut served) = (0, 0);
+        while served < self.slots.len() {
+            if begun.elapsed() > SETTLING {
+                let limit = SETTLING.as_secs();
+                return Err(format!("only {served} connections were served in {limit} s").into());
+            }
+            while launched < self.slots.len() && launched - served < OPENING {
+                self.launch(launched)?;
+                launched += 1;
+            }
+            for index in 0..self.wait(Duration::from_millis(10))? {
+                if let Some(done) = self.turn(index)? {
+                    if done.latency.is_none() {
+                        return Err(format!("a connection broke after {served} were served").into());
+                    }
+                    served += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks after connections that rest, and counts those that have broken; whether there was anything.
+    pub(crate) fn look(&mut self, timeout: Duration) -> Result<bool, Box<dyn Error>> {
+        let events = self.wait(timeout)?;
+        for index in 0..events {
+            self.turn(index)?;
+        }
+        Ok(events > 0)
     }
 
     /// Waits and returns how many events there are for [`turn`](Self::turn).

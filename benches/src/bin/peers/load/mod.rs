@@ -13,6 +13,7 @@ mod wire;
 use std::collections::VecDeque;
 use std::error::Error;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
@@ -23,7 +24,7 @@ use self::histogram::Histogram;
 pub(crate) use self::request::Method;
 use self::tally::Tally;
 pub(crate) use self::tls::{Group, SERVER_NAME};
-use oxy_benches::usage::{self, Processor};
+use oxy_benches::usage::{self, Processor, Threads};
 
 /// How requests are offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -59,6 +60,12 @@ pub(crate) struct Load {
     /// Connections open at a time.
     #[arg(long)]
     pub(crate) connections: usize,
+    /// Connections that have made one request and rest beside those; HTTP/1.1 only.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) resting: usize,
+    /// Spread requests over so many routes; HTTP/1.1 only.
+    #[arg(long)]
+    pub(crate) routes: Option<NonZeroUsize>,
     /// Speak TLS, with this key exchange.
     #[arg(long, value_enum)]
     pub(crate) tls: Option<Group>,
@@ -87,6 +94,8 @@ pub(crate) struct Sample {
     pub(crate) cpu_ns: u64,
     /// How long it waited for its core within the window.
     pub(crate) waited_ns: u64,
+    /// The same for each of its threads that ran, the busiest first.
+    pub(crate) threads_ns: Vec<u64>,
     /// How much of its time the kernel took, as far as ticks can tell.
     pub(crate) kernel_ns: Option<f64>,
     /// How often it gave its core away, or lost it, within the window.
@@ -128,7 +137,7 @@ pub(crate) fn run(load: &Load) -> Result<(), Box<dyn Error>> {
 struct Window<'a> {
     load: &'a Load,
     opens: Instant,
-    opened: Option<(Instant, Processor)>,
+    opened: Option<(Instant, Processor, Threads)>,
     latency: Histogram,
 }
 
@@ -145,11 +154,12 @@ impl<'a> Window<'a> {
 
     /// Opens the window when it is time; `true` once it is over.
     fn tick(&mut self, now: Instant) -> std::io::Result<bool> {
-        if let Some((at, _)) = self.opened {
-            return Ok(now.duration_since(at).as_secs_f64() >= self.load.seconds);
+        if let Some((at, ..)) = &self.opened {
+            return Ok(now.duration_since(*at).as_secs_f64() >= self.load.seconds);
         }
         if now >= self.opens {
-            self.opened = Some((now, usage::processor(self.load.pid)?));
+            let threads = Threads::of(self.load.pid)?;
+            self.opened = Some((now, usage::processor(self.load.pid)?, threads));
         }
         Ok(false)
     }
@@ -162,12 +172,13 @@ impl<'a> Window<'a> {
 
     fn finish(self, tally: Tally) -> Result<Sample, Box<dyn Error>> {
         let after = usage::processor(self.load.pid)?;
-        let (at, before) = self.opened.ok_or("the window never opened")?;
+        let (at, before, threads) = self.opened.ok_or("the window never opened")?;
         let used = after - before;
         Ok(Sample {
             requests: self.latency.count(),
             seconds: at.elapsed().as_secs_f64(),
             cpu_ns: used.ran_ns,
+            threads_ns: Threads::of(self.load.pid)?.since(&threads),
             waited_ns: used.waited_ns,
             kernel_ns: used.kernel_ns(),
             switches: used.slept + used.preempted,
@@ -183,7 +194,15 @@ impl<'a> Window<'a> {
 }
 
 fn closed(load: &Load) -> Result<Sample, Box<dyn Error>> {
+    let mut resting = Fleet::new(&Load {
+        connections: load.resting,
+        ..load.clone()
+    })?;
+    resting.settle()?;
     let mut fleet = Fleet::new(load)?;
+    if load.shape == Shape::Closed && load.connections > fleet::OPENING {
+        fleet.settle()?; // a listener's backlog does not take them all at once
+    }
     let mut window = Window::new(load);
     for slot in 0..load.connections {
         fleet.launch(slot)?;
@@ -202,7 +221,11 @@ fn closed(load: &Load) -> Result<Sample, Box<dyn Error>> {
             fleet.launch(done.slot)?;
         }
         if window.tick(Instant::now())? {
-            return window.finish(fleet.tally);
+            let mut sample = window.finish(fleet.tally)?;
+            while resting.look(Duration::ZERO)? {}
+            sample.errors += resting.tally.errors;
+            sample.wrong += resting.tally.wrong;
+            return Ok(sample);
         }
     }
 }
@@ -254,14 +277,11 @@ fn rated(load: &Load) -> Result<Sample, Box<dyn Error>> {
     }
 }
 
-/// New connections that may be in progress at a time, below any listener's backlog.
-const OPENING: usize = 64;
-
 fn idle(load: &Load) -> Result<Sample, Box<dyn Error>> {
     // What the first connections make the proxy allocate once is not the cost of a connection.
     let warm = Load {
         shape: Shape::Closed,
-        connections: OPENING,
+        connections: fleet::OPENING,
         seconds: 0.2,
         ..load.clone()
     };
@@ -270,31 +290,10 @@ fn idle(load: &Load) -> Result<Sample, Box<dyn Error>> {
     let before = usage::rss_bytes(load.pid)?;
 
     let mut fleet = Fleet::new(load)?;
-    let started = Instant::now();
-    let mut next = 0;
-    let mut resting = 0;
-    while resting < load.connections {
-        if started.elapsed() > Duration::from_secs(30) {
-            return Err(format!("only {resting} connections were served in 30 s").into());
-        }
-        while next < load.connections && next - resting < OPENING {
-            fleet.launch(next)?;
-            next += 1;
-        }
-        for index in 0..fleet.wait(Duration::from_millis(10))? {
-            if let Some(done) = fleet.turn(index)? {
-                if done.latency.is_none() {
-                    return Err(format!("a connection broke after {resting} were served").into());
-                }
-                resting += 1;
-            }
-        }
-    }
+    fleet.settle()?;
     let rest = Instant::now();
     while rest.elapsed().as_secs_f64() < load.seconds {
-        for index in 0..fleet.wait(Duration::from_millis(100))? {
-            fleet.turn(index)?; // counts a connection that the proxy closes
-        }
+        fleet.look(Duration::from_millis(100))?;
     }
     let after = usage::rss_bytes(load.pid)?;
     sample.errors += fleet.tally.errors;
@@ -303,4 +302,26 @@ fn idle(load: &Load) -> Result<Sample, Box<dyn Error>> {
     sample.idle_bytes = Some((after as f64 - before as f64) / load.connections as f64);
     sample.extra_files = Some(usage::open_files(load.pid)?.saturating_sub(load.connections));
     Ok(sample)
+}
+
+#[cfg(test)]
+impl Load {
+    /// One connection that asks nobody for 1 KiB.
+    pub(crate) fn for_tests(shape: Shape) -> Self {
+        Self {
+            target: SocketAddr::from(([127, 0, 0, 1], 0)),
+            pid: std::process::id(),
+            shape,
+            method: Method::Get,
+            size: 1024,
+            connections: 1,
+            resting: 0,
+            routes: None,
+            tls: None,
+            streams: None,
+            warmup: 0.0,
+            seconds: 1.0,
+            rate: 1.0,
+        }
+    }
 }

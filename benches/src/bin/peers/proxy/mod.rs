@@ -5,6 +5,7 @@ mod crates;
 mod envoy;
 mod haproxy;
 mod nginx;
+mod oxy;
 mod programs;
 
 use std::fs;
@@ -18,6 +19,7 @@ use clap::ValueEnum;
 pub(crate) use self::programs::Programs;
 use crate::case::Case;
 use crate::identity::Identity;
+use crate::variant::Entrant;
 
 /// A proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -53,13 +55,15 @@ pub(crate) type CommandLine = Vec<String>;
 /// Where a proxy works.
 #[derive(Debug)]
 pub(crate) struct Site<'a> {
+    /// What it is there for.
+    pub(crate) entrant: Entrant,
     /// Where it listens.
     pub(crate) listen: SocketAddr,
     /// The origin.
     pub(crate) origin: SocketAddr,
     /// A directory of its own.
     pub(crate) dir: &'a Path,
-    /// Oxy's command line, with `{mode}`, `{listen}` and `{origin}` in it.
+    /// Oxy's command line, with `{mode}`, `{listen}`, `{origin}` and `{workers}` in it.
     pub(crate) oxy_cmd: &'a [String],
     /// What it presents in the TLS cases.
     pub(crate) identity: &'a Identity,
@@ -112,6 +116,9 @@ impl Peer {
             (Self::Relay | Self::SpliceRelay, _) if case.streams().is_some() => {
                 Some("a relay knows no HTTP")
             }
+            (Self::Oxy, Case::Routes | Case::AccessLog) if programs.oxy.is_none() => {
+                Some("what stands in oxy's place takes no settings file")
+            }
             (Self::NginxUnbuffered, Case::TlsHandshake | Case::TlsHandshakePq) => {
                 Some("the same as nginx where no body matters")
             }
@@ -142,33 +149,7 @@ impl Peer {
         let itself = || Ok::<_, io::Error>(std::env::current_exe()?.display().to_string());
         let (listen, origin) = (site.listen.to_string(), site.origin.to_string());
         Ok(match self {
-            Self::Oxy => {
-                let mode = if case.layer_4() { "tcp" } else { "reverse" };
-                let tls = case.tls().is_some();
-                let listen = if tls {
-                    format!("https://{listen}")
-                } else {
-                    listen
-                };
-                let mut command: CommandLine = site
-                    .oxy_cmd
-                    .iter()
-                    .map(|word| {
-                        word.replace("{mode}", mode)
-                            .replace("{listen}", &listen)
-                            .replace("{origin}", &origin)
-                    })
-                    .collect();
-                if tls {
-                    let Identity {
-                        certificate, key, ..
-                    } = site.identity;
-                    let (certificate, key) =
-                        (certificate.display().to_string(), key.display().to_string());
-                    command.extend(words(&["--cert", &certificate, "--key", &key]));
-                }
-                command
-            }
+            Self::Oxy => oxy::command(case, site)?,
             Self::Nginx | Self::NginxUnbuffered => {
                 let buffered = self == Self::Nginx;
                 fs::write(&config, nginx::config(case, site, buffered))?;

@@ -15,6 +15,8 @@ pub(super) fn config(case: Case, site: &Site<'_>, buffered: bool) -> String {
     } else {
         http(case, site, buffered)
     };
+    // Its table is allocated at the start; only where a case needs it, it is as large as descriptors allow.
+    let table = if case.scales() { 20_000 } else { 16_384 };
     format!(
         "{module}daemon off;\n\
          master_process off;\n\
@@ -22,7 +24,7 @@ pub(super) fn config(case: Case, site: &Site<'_>, buffered: bool) -> String {
          worker_rlimit_nofile 20000;\n\
          pid nginx.pid;\n\
          error_log stderr crit;\n\
-         events {{ worker_connections 16384; use epoll; multi_accept on; }}\n\
+         events {{ worker_connections {table}; use epoll; multi_accept on; }}\n\
          {body}"
     )
 }

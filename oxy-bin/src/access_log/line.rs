@@ -1,0 +1,128 @@
+//! A line on its way to the end of what was logged before.
+//!
+//! What every line has gets there without `format_args!`, which takes several times as long.
+
+use std::fmt::Display;
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use oxy_core::{Host, Target};
+
+use super::time::fraction;
+
+/// Room that most lines fit in.
+const USUAL: usize = 512;
+
+pub(super) struct Line<'a>(&'a mut Vec<u8>);
+
+impl<'a> Line<'a> {
+    pub(super) fn new(out: &'a mut Vec<u8>) -> Self {
+        out.reserve(USUAL);
+        Self(out)
+    }
+
+    pub(super) fn text(&mut self, text: &str) {
+        self.bytes(text.as_bytes());
+    }
+
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    pub(super) fn number(&mut self, number: u64) {
+        self.text(itoa::Buffer::new().format(number));
+    }
+
+    /// In seconds, with microseconds.
+    pub(super) fn length(&mut self, length: Duration) {
+        self.number(length.as_secs());
+        self.bytes(&fraction(length));
+    }
+
+    pub(super) fn ip(&mut self, ip: IpAddr) {
+        let IpAddr::V4(ip) = ip else {
+            return self.shown(&ip);
+        };
+        let [first, others @ ..] = ip.octets();
+        self.number(first.into());
+        for octet in others {
+            self.text(".");
+            self.number(octet.into());
+        }
+    }
+
+    pub(super) fn address(&mut self, address: SocketAddr) {
+        if address.is_ipv6() {
+            return self.shown(&address);
+        }
+        self.ip(address.ip());
+        self.text(":");
+        self.number(address.port().into());
+    }
+
+    pub(super) fn target(&mut self, target: &Target) {
+        match target {
+            Target::Tcp {
+                host: Host::Ip(ip),
+                port,
+            } => self.address((*ip, *port).into()),
+            target => self.shown(target),
+        }
+    }
+
+    pub(super) fn shown(&mut self, value: &dyn Display) {
+        // Writing to memory does not fail.
+        let _ = write!(self.0, "{value}");
+    }
+
+    pub(super) fn end(self) {
+        self.0.push(b'\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Line<'_>)) -> String {
+        let mut out = Vec::new();
+        write(&mut Line::new(&mut out));
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_is_short_cut_looks_as_it_is_displayed() {
+        for text in [
+            "127.0.0.1:80",
+            "255.0.10.9:65535",
+            "[::1]:80",
+            "[fe80::1]:1",
+        ] {
+            let address: SocketAddr = text.parse().unwrap();
+            assert_eq!(written(|line| line.address(address)), text);
+            assert_eq!(
+                written(|line| line.ip(address.ip())),
+                address.ip().to_string()
+            );
+        }
+        for text in [
+            "127.0.0.1:80",
+            "[::1]:80",
+            "a.example:80",
+            "udp://127.0.0.1:53",
+            "unix:/a b",
+        ] {
+            let target: Target = text.parse().unwrap();
+            assert_eq!(written(|line| line.target(&target)), target.to_string());
+        }
+    }
+
+    #[test]
+    fn lengths_of_time_have_microseconds() {
+        for (nanos, text) in [(0, "0.000000"), (10_000_001_999, "10.000001")] {
+            let length = Duration::from_nanos(nanos);
+            assert_eq!(written(|line| line.length(length)), text);
+        }
+    }
+}
