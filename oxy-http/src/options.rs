@@ -178,7 +178,8 @@ impl Default for Timeouts {
 )]
 pub struct PoolOptions {
     /// Idle connections to one target. Default: 16,384 per worker: as many as a busy worker has requests in flight. With fewer
-    /// than that, connections would be closed and opened all the time, just when there is most to do.
+    /// than that, connections would be closed and opened all the time, just when there is most to do. Of those that a burst
+    /// has left, all beyond 1024 are closed after a few seconds.
     pub max_idle: usize,
     /// Idle connections to all targets together. Default: 16,384 per worker. Where descriptors do not suffice, an idle
     /// connection is closed before a request is refused.

@@ -110,7 +110,7 @@ pub(crate) struct Endpoint {
     pub(crate) name: Option<HostName>,
     /// What it is called in a Host field.
     pub(crate) authority: Box<[u8]>,
-    idle: Mutex<Vec<Idle>>,
+    idle: Mutex<Resting>,
     /// Connections that carry many exchanges at a time.
     pub(crate) sessions: Arc<Sessions>,
     /// What the endpoint has last been found to speak.
@@ -118,6 +118,28 @@ pub(crate) struct Endpoint {
     /// Whether the body of its last response went by `splice(2)`.
     spliced: AtomicBool,
     shared: Arc<Shared>,
+}
+
+/// The idle connections to one target: the one that was used last is taken first.
+#[derive(Default)]
+struct Resting {
+    stack: Vec<Idle>,
+    /// How many there were when they were fewest since the last sweep: so many at the bottom nobody has needed.
+    fewest: usize,
+}
+
+impl Resting {
+    fn pop(&mut self) -> Option<Idle> {
+        let idle = self.stack.pop();
+        self.fewest = self.fewest.min(self.stack.len());
+        idle
+    }
+
+    /// Drops those that nobody has needed since the last sweep, but for [`SPARE`].
+    fn trim(&mut self) {
+        self.stack.drain(..self.fewest.saturating_sub(SPARE));
+        self.fewest = self.stack.len();
+    }
 }
 
 struct Idle {
@@ -130,6 +152,10 @@ struct Idle {
 
 /// How often dead and old connections are looked for. Those that die in between are found when they are taken.
 const SWEEP: Duration = Duration::from_secs(2);
+
+/// How many connections are kept for which there was no need between two sweeps, for as long as they may be idle. Those that
+/// a burst has left beyond that go with the next sweep but one, as each has a descriptor that clients may want.
+const SPARE: usize = 1024;
 
 /// Endpoints without connections that are remembered: a forward proxy meets many hosts once.
 const REMEMBERED: usize = 1024;
@@ -171,7 +197,7 @@ impl Pool {
         if endpoints.len() >= REMEMBERED {
             endpoints.retain(|_, endpoint| {
                 Arc::strong_count(endpoint) > 1
-                    || !lock(&endpoint.idle).is_empty()
+                    || !lock(&endpoint.idle).stack.is_empty()
                     || !endpoint.sessions.is_empty()
             });
         }
@@ -206,7 +232,7 @@ impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.closed.store(true, Relaxed);
         for endpoint in lock(&self.endpoints).values() {
-            lock(&endpoint.idle).clear();
+            lock(&endpoint.idle).stack.clear();
         }
     }
 }
@@ -299,7 +325,7 @@ impl Endpoint {
         if closed.load(Relaxed) || options.max_requests != 0 && requests >= options.max_requests {
             return;
         }
-        let mut list = lock(&self.idle);
+        let list = &mut lock(&self.idle).stack;
         if list.len() < options.max_idle && idle.load(Relaxed) < options.max_idle_total {
             idle.fetch_add(1, Relaxed);
             list.push(Idle {
@@ -314,11 +340,15 @@ impl Endpoint {
     fn sweep(&self) {
         self.sessions.sweep(self.shared.options.idle);
         let mut list = lock(&self.idle);
-        let before = list.len();
-        list.retain(|idle| self.shared.is_fresh(idle) && idle.link.is_quiet());
-        self.shared.idle.fetch_sub(before - list.len(), Relaxed);
-        if list.is_empty() {
-            list.shrink_to_fit();
+        let before = list.stack.len();
+        list.trim();
+        list.stack
+            .retain(|idle| self.shared.is_fresh(idle) && idle.link.is_quiet());
+        let after = list.stack.len();
+        self.shared.idle.fetch_sub(before - after, Relaxed);
+        list.fewest = after;
+        if after == 0 {
+            list.stack.shrink_to_fit();
         }
     }
 }
@@ -497,5 +527,34 @@ mod tests {
         assert!(!far.link().is_quiet(), "closed");
         assert!(endpoint.take().is_none());
         assert!(!pool.evict());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_burst_has_left_goes_soon() {
+        let (_pool, endpoint) = pool(2 * SPARE);
+        let origin: Vec<_> = (0..SPARE + 10)
+            .map(|_| {
+                let (near, far) = StreamIo::pair(64);
+                give_back(endpoint.lease(None), near.into_parts().0, Rest::Done);
+                far
+            })
+            .collect();
+        let idle = || lock(&endpoint.idle).stack.len();
+        // It counts from the first sweep on, before which nobody can tell what is needed.
+        tokio::time::sleep(SWEEP * 3 / 2).await;
+        assert_eq!(idle(), SPARE + 10);
+        // Of these eight are needed at a time.
+        let busy: Vec<_> = (0..8).map(|_| endpoint.take().unwrap()).collect();
+        for (link, lease) in busy {
+            give_back(lease, link, Rest::Done);
+        }
+        tokio::time::sleep(SWEEP).await;
+        assert_eq!(idle(), SPARE + 8);
+        tokio::time::sleep(SWEEP).await;
+        assert_eq!(idle(), SPARE);
+        tokio::time::sleep(SWEEP).await;
+        assert_eq!(idle(), SPARE);
+        assert!(!origin[0].link().is_quiet(), "the oldest go first");
+        assert!(origin[SPARE + 9].link().is_quiet());
     }
 }
