@@ -820,3 +820,26 @@ fn a_drain_lets_what_has_begun_finish() {
     drop((idle, slow));
     assert_eq!(bench.stopped().len(), 2);
 }
+
+/// What is read along with a head depends on what the last body was like; what arrives does not.
+#[test]
+fn bodies_and_heads_of_all_sizes_follow_each_other() {
+    let bench = Bench::new(Origin::echo);
+    let mut client = bench.client();
+    let sizes = [0, 1, 3_000, 5_000, 20_000, 70_000, 1_000_000];
+    // Each kind after each other kind.
+    let pairs = sizes.iter().flat_map(|&a| sizes.map(|b| [a, b]));
+    for (at, size) in pairs.flatten().enumerate() {
+        let body: String = ('a'..='z').cycle().skip(at).take(size).collect();
+        let long = "x".repeat([0, 6_000][at % 2]);
+        client.send(format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nX-Long: {long}\r\nContent-Length: {size}\r\n\r\n{body}"
+        ));
+        let response = client.response();
+        assert!(has(&response, &format!("X-Long: {long}")), "{at}: {size}");
+        assert!(echoed(&response).1 == body, "{at}: {size}");
+    }
+    assert_eq!(bench.accepted(), 1);
+    drop(client);
+    bench.finish_with_pool();
+}
