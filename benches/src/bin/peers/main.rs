@@ -102,6 +102,9 @@ pub(crate) struct Options {
     /// file: docs/performance.md.
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = docs::PAGE)]
     docs: Option<PathBuf>,
+    /// Which marks --docs looks for: `<!-- NAME: begin -->` and `<!-- NAME: end -->`.
+    #[arg(long, value_name = "NAME", requires = "docs", default_value = docs::PLACE)]
+    place: String,
     /// Fail if Oxy misses a bar.
     #[arg(long)]
     bars: bool,
@@ -185,7 +188,10 @@ fn main() -> ExitCode {
 
 /// Measures, reports, and judges.
 fn measure(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
-    let page = options.docs.clone().map(docs::Page::find).transpose()?;
+    let page = options.docs.clone();
+    let page = page
+        .map(|path| docs::Page::find(path, &options.place))
+        .transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
