@@ -115,8 +115,6 @@ pub(crate) struct Endpoint {
     pub(crate) sessions: Arc<Sessions>,
     /// What the endpoint has last been found to speak.
     speaks: AtomicU8,
-    /// Whether the body of its last response went by `splice(2)`.
-    spliced: AtomicBool,
     shared: Arc<Shared>,
 }
 
@@ -261,7 +259,6 @@ impl Endpoint {
             idle: Mutex::default(),
             sessions: Sessions::new(shared.way.offramp.is_per_client()),
             speaks: AtomicU8::new(Speaks::at_first(&shared.way) as u8),
-            spliced: AtomicBool::new(false),
             shared,
         }
     }
@@ -289,11 +286,6 @@ impl Endpoint {
     pub(crate) fn found(&self, http2: bool) {
         let speaks = if http2 { Speaks::Http2 } else { Speaks::Http1 };
         self.speaks.store(speaks as u8, Relaxed);
-    }
-
-    /// Whether the body of its last response went by `splice(2)`, as that of the next may.
-    pub(crate) fn splices(&self) -> bool {
-        self.spliced.load(Relaxed)
     }
 
     /// The connection that was used last, if one is still good.
@@ -428,7 +420,6 @@ impl Lease {
 
     /// The response has been read, or nobody wants the rest of it.
     pub(crate) fn come_home(self, source: Source) {
-        self.endpoint.spliced.store(source.spliced, Relaxed);
         let clean =
             matches!(source.rest, Rest::Done) && source.ahead.is_none() && self.upload.is_none();
         if clean && self.keep_alive {
@@ -465,7 +456,11 @@ mod tests {
             keep_alive: true,
             ..lease
         };
-        lease.come_home(Source::new(link, rest));
+        lease.come_home(Source {
+            link,
+            ahead: None,
+            rest,
+        });
     }
 
     #[tokio::test]

@@ -6,7 +6,6 @@ use std::task::{Context, Poll, ready};
 use oxy_core::buffer::Buffer;
 use oxy_core::{Error, Link, Result, Side};
 
-use super::incoming::room_for_head;
 use super::index::ResponseIndex;
 use super::parse::{self, MethodKind, Parse};
 use crate::call::Answer;
@@ -22,8 +21,6 @@ pub(crate) struct Wire {
     /// How much of it has been written, and whether it has gone; where a body follows, it goes with that.
     written: usize,
     sent: bool,
-    /// Whether a body is expected that goes by `splice(2)`.
-    spliced: bool,
     /// Part of a head.
     partial: Option<Buffer>,
     /// Whether a byte has come back.
@@ -31,30 +28,17 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// Writes `head`, and awaits the answer to it.
-    pub(crate) fn new(link: Arc<Link>, method: MethodKind, head: Out) -> Self {
+    /// Awaits the answer to the request with `head`, which is written here unless somebody else does so (`sent`).
+    pub(crate) fn new(link: Arc<Link>, method: MethodKind, head: Out, sent: bool) -> Self {
         Self {
             link,
             method,
             head,
             written: 0,
-            sent: false,
-            spliced: false,
+            sent,
             partial: None,
             touched: false,
         }
-    }
-
-    /// Leaves writing the head to `somebody_else`.
-    pub(crate) fn sent_by(mut self, somebody_else: bool) -> Self {
-        self.sent = somebody_else;
-        self
-    }
-
-    /// Whether a body is expected that goes by `splice(2)`, so that little of it is read along with its head.
-    pub(crate) fn before_bulk(mut self, spliced: bool) -> Self {
-        self.spliced = spliced;
-        self
     }
 
     /// Whether a byte of a response has come.
@@ -107,8 +91,7 @@ impl Wire {
             }
             let mut buffer = self.partial.take().unwrap_or_default();
             buffer.reserve(1);
-            let room = room_for_head(buffer.spare(), self.spliced && !self.touched);
-            let n = match self.link.poll_read(cx, room) {
+            let n = match self.link.poll_read(cx, buffer.spare()) {
                 Poll::Ready(n) => n.map_err(failed)?,
                 Poll::Pending => {
                     if !buffer.is_empty() {

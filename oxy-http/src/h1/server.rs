@@ -11,7 +11,7 @@ use oxy_core::buffer::Buffer;
 use oxy_core::clock::Alarm;
 use oxy_core::{Drain, Error, ErrorKind, Link, Result, Side, StreamIo};
 
-use super::incoming::{Home, Incoming, Rest, Slot, Source, room_for_head};
+use super::incoming::{Home, Incoming, Rest, Slot, Source};
 use super::index::{Framing, RequestIndex};
 use super::parse::{self, MethodKind, Parse};
 use super::pump::Pump;
@@ -62,8 +62,6 @@ pub(crate) struct Server {
     fresh: bool,
     /// Whether no request has come yet.
     first: bool,
-    /// Whether the last request had a body that went by `splice(2)`.
-    spliced: bool,
     /// Whether the connection ends as soon as it has been idle for a moment.
     leaving: bool,
     /// Whether the client has said that nothing more comes from it.
@@ -107,7 +105,6 @@ impl Server {
             discarded: 0,
             fresh: true,
             first: true,
-            spliced: false,
             leaving: false,
             ended: false,
         }
@@ -219,8 +216,7 @@ impl Server {
         } else {
             ready!(link.poll_readable(cx))?;
             buffer = Buffer::new();
-            let room = room_for_head(buffer.spare(), self.spliced);
-            ready!(link.poll_read(cx, room))?
+            ready!(link.poll_read(cx, buffer.spare()))?
         };
         buffer.advance(n);
         self.scanned = 0;
@@ -250,7 +246,6 @@ impl Server {
                 self.ahead = Some(ahead);
                 buffer.truncate(index.head_len);
             }
-            self.spliced = false;
             Body::empty()
         } else {
             let length = match index.framing {
@@ -263,7 +258,11 @@ impl Server {
                 return Next::Bad(error.context("a body over the limit"));
             }
             self.away = true;
-            let source = Source::new(conn.link.clone(), Rest::from(index.framing));
+            let source = Source {
+                link: conn.link.clone(),
+                ahead: None,
+                rest: Rest::from(index.framing),
+            };
             let expecting =
                 index.expect_continue && index.minor > 0 && buffer.len() == index.head_len;
             let incoming = Incoming::new(
@@ -309,7 +308,6 @@ impl Server {
             };
             if matches!(source.rest, Rest::Done) {
                 self.ahead = source.ahead.take();
-                self.spliced = source.spliced;
                 self.scanned = 0;
                 self.stray = None;
                 self.away = false;
@@ -325,7 +323,6 @@ impl Server {
                 link: source.link.clone(),
                 ahead: source.ahead.take(),
                 rest,
-                spliced: source.spliced,
             };
             let home = Home::Client(self.conn.slot.clone());
             let mut incoming = Incoming::new(stray, home, self.conn.options.chunk.clone());
