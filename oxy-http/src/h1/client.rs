@@ -21,6 +21,8 @@ pub(crate) struct Wire {
     /// How much of it has been written, and whether it has gone; where a body follows, it goes with that.
     written: usize,
     sent: bool,
+    /// Whether others have had their turn before it is written.
+    yielded: bool,
     /// Part of a head.
     partial: Option<Buffer>,
     /// Whether a byte has come back.
@@ -36,6 +38,7 @@ impl Wire {
             head,
             written: 0,
             sent,
+            yielded: false,
             partial: None,
             touched: false,
         }
@@ -54,6 +57,13 @@ impl Wire {
     /// Writes the head on; the error if that fails, once.
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>) -> Option<Error> {
         if self.sent {
+            return None;
+        }
+        if !self.yielded {
+            // What clients have sent is read first, all of it that there is. A busy worker then writes many requests in a row,
+            // and the origin, once awake, stays awake for them: waking it is a good part of what a write costs.
+            self.yielded = true;
+            cx.waker().wake_by_ref();
             return None;
         }
         let head = self.link.poll_write_all(cx, &self.head, &mut self.written);
