@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn the_page_has_its_markers() {
-        for place in [PLACE, "conn", "scale"] {
+        for place in [PLACE, "conn", "idle", "scale"] {
             assert!(Page::find(PAGE.into(), place).is_ok(), "{place}");
         }
     }
