@@ -79,6 +79,21 @@ known! {
 }
 
 impl Known {
+    /// Whether it is about one connection and goes no further (RFC 9110 section 7.6.1, RFC 9113 section 8.2.2), whoever sends it.
+    #[inline]
+    pub(crate) const fn is_hop_by_hop(self) -> bool {
+        matches!(
+            self,
+            Self::Connection
+                | Self::KeepAlive
+                | Self::ProxyConnection
+                | Self::Te
+                | Self::TransferEncoding
+                | Self::Upgrade
+                | Self::Http2Settings
+        )
+    }
+
     /// Whether a Connection field may not have this one removed. RFC 9110 section 7.6.1 forbids senders to name a
     /// field that is meant for all recipients; these are the ones with which a client could otherwise change the
     /// message's framing, its routing, or what the proxies on its way have said about it.

@@ -283,16 +283,9 @@ fn emit<F: Fields, S: Sink>(
     }
     let counts_forwards = counts_forwards(head.method);
     head.fields.pass_on(sink, |known| match known {
-        // Hop-by-hop (RFC 9110 section 7.6.1), or written anew below.
-        Known::Connection
-        | Known::KeepAlive
-        | Known::ProxyConnection
-        | Known::Te
-        | Known::TransferEncoding
-        | Known::Upgrade
-        | Known::Http2Settings
-        | Known::ContentLength
-        | Known::Host => false,
+        _ if known.is_hop_by_hop() => false,
+        // Written anew.
+        Known::ContentLength | Known::Host => false,
         Known::Trailer => head.framing == Framing::Chunked,
         Known::Expect => head.expect_continue,
         Known::ProxyAuthorization => policy.pass_proxy_auth,

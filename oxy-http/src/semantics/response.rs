@@ -140,15 +140,9 @@ pub fn response_fields<F: Fields, S: Sink>(
 ) -> Framed {
     let framed = framed(head, hop, wire);
     head.fields.pass_on(sink, |known| match known {
-        // Hop-by-hop (RFC 9110 section 7.6.1), or written anew below.
-        Known::Connection
-        | Known::KeepAlive
-        | Known::ProxyConnection
-        | Known::Te
-        | Known::TransferEncoding
-        | Known::Upgrade
-        | Known::Http2Settings
-        | Known::ContentLength => false,
+        _ if known.is_hop_by_hop() => false,
+        // Written anew.
+        Known::ContentLength => false,
         Known::Trailer => matches!(framed.framing, Framing::Chunked),
         // For one hop; the last has no business in a response, and is not for others to see either.
         Known::ProxyAuthenticate | Known::ProxyAuthenticationInfo | Known::ProxyAuthorization => {

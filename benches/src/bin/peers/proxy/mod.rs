@@ -231,7 +231,10 @@ impl Peer {
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);
         let line = text.lines().find(|line| !line.trim().is_empty());
-        Ok(line.unwrap_or("unknown").trim().to_owned())
+        // Where it lies is nobody's business (Envoy begins with that).
+        let path = format!("{} ", program.display());
+        let line = line.unwrap_or("unknown").trim();
+        Ok(line.strip_prefix(&path).unwrap_or(line).trim().to_owned())
     }
 }
 
