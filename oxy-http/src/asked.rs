@@ -14,6 +14,7 @@ use crate::respond;
 use crate::scratch::Out;
 
 /// What a request asked for, kept for routing and for the books once the request itself has gone its way.
+#[derive(Debug)]
 pub(crate) struct Asked {
     /// Method, target and authority, one after the other.
     text: Out,
@@ -136,7 +137,8 @@ impl Asked {
 
     /// Whether doing it again changes nothing (RFC 9110 section 9.2.1).
     pub(crate) fn is_safe(&self) -> bool {
-        matches!(self.method(), "GET" | "HEAD" | "OPTIONS" | "TRACE")
+        let method = &self.text[..self.method];
+        matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE")
     }
 
     /// What tells the client of `error`: a gRPC client by a status of its own.

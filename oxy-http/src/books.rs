@@ -71,8 +71,8 @@ impl<'a, C: Sync + 'static, H: HttpHooks<C>> Books<'a, C, H> {
         }
     }
 
-    /// The exchange has come to its end.
-    pub(crate) fn close(mut self) {
+    /// The exchange has come to its end; the books are dropped now, or soon.
+    pub(crate) fn close(&mut self) {
         self.closed = true;
     }
 }
@@ -88,9 +88,8 @@ impl<C: Sync + 'static, H: HttpHooks<C>> Drop for Books<'_, C, H> {
         self.course.finish(verdict, first_byte);
         let upstream = self.course.upstream.take();
         let summary = ExchangeSummary {
-            method: self.asked.method(),
-            target: self.asked.target(),
-            host: self.asked.host(),
+            asked: &self.asked,
+            started: self.started,
             version: self.asked.version(),
             status: self.status,
             received: self.client.received(),
@@ -98,7 +97,6 @@ impl<C: Sync + 'static, H: HttpHooks<C>> Drop for Books<'_, C, H> {
             upstream: upstream.as_ref().map(|endpoint| &endpoint.target),
             reused: self.course.reused,
             retries: self.course.retries,
-            took: self.started.elapsed(),
             first_byte,
             error: self.error,
         };

@@ -141,6 +141,11 @@ impl<'a> Call<'a> {
     /// all. Cancel safe.
     pub(crate) async fn answer(&mut self, client: &Client) -> Result<Answer> {
         poll_fn(|cx| {
+            if let Wire::Http1(wire) = &mut self.wire
+                && wire.makes_way(cx)
+            {
+                return Poll::Pending;
+            }
             let answer = self.poll_answer(cx);
             if answer.is_pending() && self.upload.is_none() && client.poll_gone(cx).is_ready() {
                 return Poll::Ready(Err(gone()));

@@ -161,7 +161,7 @@ fn speaks_http2(info: &oxy_core::FlowInfo) -> bool {
 
 /// What ends a connection after an exchange, if that was the last.
 fn after<A: FlowHooks>(
-    exchanged: Result<Option<Tunnel>>,
+    exchanged: Result<Option<Box<Tunnel>>>,
     engine: &Engine<A>,
     open: &Arc<Open<A>>,
     server: &mut Server,
@@ -202,7 +202,7 @@ fn refuse(conn: Arc<Conn>, error: Error) -> BoxFuture<'static, Result<()>> {
     })
 }
 
-/// A tunnel that an exchange has become.
+/// A tunnel that an exchange has become. Boxed, like [`Outcome::Tunnel`].
 struct Tunnel {
     layer: Layer,
     near: oxy_core::StreamIo,
@@ -252,7 +252,7 @@ impl<H> Driver<H> {
         engine: &Engine<A>,
         open: &Arc<Open<A>>,
         exchange: Exchange,
-    ) -> Result<Option<Tunnel>>
+    ) -> Result<Option<Box<Tunnel>>>
     where
         H: HttpHooks<A::Conn>,
     {
@@ -282,7 +282,7 @@ impl<H> Driver<H> {
                 books.answered(if layer == Layer::Connect { 200 } else { 101 });
                 let opened = Box::pin(async move {
                     let near = reply.tunnel(opening).await?;
-                    Ok(Some(Tunnel { layer, near, far }))
+                    Ok(Some(Box::new(Tunnel { layer, near, far })))
                 });
                 opened.await
             }

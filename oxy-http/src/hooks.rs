@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Response, StatusCode, Version};
 use oxy_core::{Error, ErrorKind, FlowInfo, Result, Side, Target};
 
+use crate::asked::Asked;
 use crate::body::Body;
 use crate::message::{Req, Res};
 use crate::respond;
@@ -134,12 +135,8 @@ impl<C: Sync + 'static> HttpHooks<C> for () {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ExchangeSummary<'a> {
-    /// The method as it came in.
-    pub method: &'a str,
-    /// The request target as it came in.
-    pub target: &'a str,
-    /// The authority that was asked for: the target's, or else that of Host.
-    pub host: &'a str,
+    pub(crate) asked: &'a Asked,
+    pub(crate) started: Instant,
     /// The client's version of HTTP.
     pub version: Version,
     /// The status that was sent; 0 if none was.
@@ -154,10 +151,31 @@ pub struct ExchangeSummary<'a> {
     pub reused: bool,
     /// Tries after the first.
     pub retries: u32,
-    /// From the request's head to the response's end.
-    pub took: Duration,
     /// From the request's head to the response's head.
     pub first_byte: Option<Duration>,
     /// What went wrong, if anything did.
     pub error: Option<(ErrorKind, Side)>,
+}
+
+/// What costs something to say is asked for.
+impl<'a> ExchangeSummary<'a> {
+    /// The method as it came in.
+    pub fn method(&self) -> &'a str {
+        self.asked.method()
+    }
+
+    /// The request target as it came in.
+    pub fn target(&self) -> &'a str {
+        self.asked.target()
+    }
+
+    /// The authority that was asked for: the target's, or else that of Host.
+    pub fn host(&self) -> &'a str {
+        self.asked.host()
+    }
+
+    /// From the request's head until now, which is the response's end.
+    pub fn took(&self) -> Duration {
+        self.started.elapsed()
+    }
 }

@@ -21,14 +21,14 @@ pub(super) fn exchange(
 ) {
     let mut line = Line::new(out);
     line.common(now, info, summary.upstream, summary.error);
-    line.string("http.request.method", clipped(summary.method, METHOD_MAX));
-    line.string("url.path", clipped(path(summary.target), PATH_MAX));
-    line.string("server.address", clipped(host(summary.host), HOST_MAX));
+    line.string("http.request.method", clipped(summary.method(), METHOD_MAX));
+    line.string("url.path", clipped(path(summary.target()), PATH_MAX));
+    line.string("server.address", clipped(host(summary.host()), HOST_MAX));
     line.string("network.protocol.version", version(summary.version));
     line.count("http.response.status_code", summary.status.into());
     line.count("http.request.body.size", summary.received);
     line.count("http.response.body.size", summary.sent);
-    line.seconds("duration", summary.took);
+    line.seconds("duration", summary.took());
     if let Some(first) = summary.first_byte {
         line.seconds("first_byte", first);
     }

@@ -22,13 +22,13 @@ pub(super) fn exchange(
     let mut line = Line::new(out);
     line.start(now, info);
     line.text(" \"");
-    line.escaped(clipped(summary.method, METHOD_MAX));
+    line.escaped(clipped(summary.method(), METHOD_MAX));
     line.text(" ");
-    line.escaped(clipped(path(summary.target), PATH_MAX));
+    line.escaped(clipped(path(summary.target()), PATH_MAX));
     line.text(" ");
     line.text(version(summary.version));
     line.text("\" host=\"");
-    line.escaped(clipped(host(summary.host), HOST_MAX));
+    line.escaped(clipped(host(summary.host()), HOST_MAX));
     line.text("\" status=");
     line.number(summary.status.into());
     line.text(" received=");
@@ -36,7 +36,7 @@ pub(super) fn exchange(
     line.text(" sent=");
     line.number(summary.sent);
     line.text(" took=");
-    line.length(summary.took);
+    line.length(summary.took());
     if let Some(first) = summary.first_byte {
         line.text(" first_byte=");
         line.length(first);

@@ -144,7 +144,7 @@ impl Books {
 
     /// An exchange is over.
     pub(crate) fn exchange(&self, summary: &ExchangeSummary<'_>) {
-        let (nanos, status) = (summary.took.as_nanos() as u64, summary.status / 100);
+        let (nanos, status) = (summary.took().as_nanos() as u64, summary.status / 100);
         self.took(
             nanos,
             usize::from(status),

@@ -54,16 +54,22 @@ impl Wire {
         (self.link, self.head)
     }
 
+    /// Whether others are to have their turn now; the task is woken for its next one.
+    ///
+    /// What clients have sent is read first, all of it that there is. A busy worker then writes many requests in a row, and the
+    /// origin, once awake, stays awake for them: waking it is a good part of what a write costs.
+    pub(crate) fn makes_way(&mut self, cx: &Context<'_>) -> bool {
+        let makes_way = !self.yielded && !self.sent;
+        if makes_way {
+            self.yielded = true;
+            cx.waker().wake_by_ref();
+        }
+        makes_way
+    }
+
     /// Writes the head on; the error if that fails, once.
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>) -> Option<Error> {
         if self.sent {
-            return None;
-        }
-        if !self.yielded {
-            // What clients have sent is read first, all of it that there is. A busy worker then writes many requests in a row,
-            // and the origin, once awake, stays awake for them: waking it is a good part of what a write costs.
-            self.yielded = true;
-            cx.waker().wake_by_ref();
             return None;
         }
         let head = self.link.poll_write_all(cx, &self.head, &mut self.written);

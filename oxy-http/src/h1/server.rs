@@ -124,9 +124,9 @@ impl Server {
                 let news = &buffer.filled()[self.scanned..];
                 let first = self.scanned == 0;
                 // The parser starts over each time: only a line's end, or a full buffer, is news to it.
-                let worth = memchr::memchr(b'\n', news).is_some()
-                    || buffer.len() >= self.conn.options.head.max_target
-                    || first;
+                let worth = first
+                    || memchr::memchr(b'\n', news).is_some()
+                    || buffer.len() >= self.conn.options.head.max_target;
                 self.scanned = buffer.len();
                 if worth && self.first && buffer.filled().starts_with(PREFACE_LINE) {
                     self.ahead = Some(buffer);

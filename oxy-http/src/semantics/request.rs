@@ -530,12 +530,15 @@ impl AddressText {
             IpAddr::V4(address) => {
                 for (at, octet) in address.octets().into_iter().enumerate() {
                     if at > 0 {
-                        this.push(b".");
+                        this.push(b'.');
                     }
-                    this.push(write::decimal_in(
-                        octet.into(),
-                        &mut [0; write::MAX_DECIMAL],
-                    ));
+                    if octet >= 100 {
+                        this.push(b'0' + octet / 100);
+                    }
+                    if octet >= 10 {
+                        this.push(b'0' + octet / 10 % 10);
+                    }
+                    this.push(b'0' + octet % 10);
                 }
             }
             IpAddr::V6(address) => {
@@ -548,9 +551,9 @@ impl AddressText {
         this
     }
 
-    fn push(&mut self, part: &[u8]) {
-        self.text[self.len..][..part.len()].copy_from_slice(part);
-        self.len += part.len();
+    fn push(&mut self, byte: u8) {
+        self.text[self.len] = byte;
+        self.len += 1;
     }
 
     fn as_bytes(&self) -> &[u8] {

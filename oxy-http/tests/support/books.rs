@@ -82,9 +82,9 @@ impl<H: HttpHooks> HttpHooks for Exchanges<H> {
 
     fn on_finish(&self, at: At<'_>, cx: H::Cx, summary: &ExchangeSummary<'_>) {
         self.books.finished.lock().unwrap().push(Finished {
-            method: summary.method.into(),
-            target: summary.target.into(),
-            host: summary.host.into(),
+            method: summary.method().into(),
+            target: summary.target().into(),
+            host: summary.host().into(),
             status: summary.status,
             received: summary.received,
             sent: summary.sent,
