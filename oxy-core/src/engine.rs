@@ -19,7 +19,7 @@ use crate::summary::{Ended, Summary};
 use crate::target::Target;
 use crate::verdict::Verdict;
 use crate::worker::{Entry, Worker};
-use crate::{BoxFuture, Error, ErrorKind, Result};
+use crate::{BoxFuture, Error, ErrorKind, Result, pinned};
 
 /// A protocol that ends flows of a layer: it serves what they carry. HTTP is one.
 pub trait Terminal<A: FlowHooks>: Send + Sync {
@@ -176,7 +176,7 @@ impl<A: FlowHooks> Engine<A> {
     ) -> BoxFuture<'static, Result<()>> {
         let info = flow.info.clone();
         let preluding = prelude(flow);
-        Box::pin(async move {
+        pinned(move || async move {
             let preluded = preluding.await;
             let work = match preluded {
                 Ok(flow) => {
@@ -203,8 +203,8 @@ impl<A: FlowHooks> Engine<A> {
 
     fn live(&self, opening: Open<A>, flow: Flow) -> BoxFuture<'static, Result<()>> {
         // What it takes to decide is freed before the work begins: an idle connection should not hold it.
-        let deciding = Box::pin(self.clone().decide(opening, flow));
-        Box::pin(async move {
+        let deciding = pinned(|| self.clone().decide(opening, flow));
+        pinned(move || async move {
             let (open, work) = deciding.await;
             let mut result = work.await;
             open.end(Ended::of(&result));
@@ -291,7 +291,7 @@ impl<A: FlowHooks> Engine<A> {
         open: &Arc<Open<A>>,
     ) -> BoxFuture<'static, Result<()>> {
         let (engine, parent, lifting) = (self.clone(), open.clone(), lift.lift(flow));
-        Box::pin(async move {
+        pinned(move || async move {
             // The handshake's state is gone before the child's life begins, and so is all that is not needed for that.
             let child = lifting.await?;
             let work = engine.enter(child, Some(parent));
@@ -330,7 +330,7 @@ fn run_relay(
     mut flow: Flow,
     target: Target,
 ) -> BoxFuture<'static, Result<()>> {
-    Box::pin(async move {
+    pinned(move || async move {
         let far = match flow.far.take() {
             Some(far) => far,
             None => means.offramp.open(&target, &flow.info).await?,
@@ -346,9 +346,9 @@ fn run_balanced(
     worker: Worker,
     flow: Flow,
 ) -> BoxFuture<'static, Result<()>> {
-    Box::pin(async move {
+    pinned(move || async move {
         // What it takes to find one is freed before the relay begins.
-        let opening = Box::pin(cluster::open(&balancer, &means.offramp, &flow));
+        let opening = pinned(|| cluster::open(&balancer, &means.offramp, &flow));
         let (far, _held) = opening.await?;
         relay_between(&means, &worker, flow, far).await
     })

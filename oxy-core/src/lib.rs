@@ -84,3 +84,14 @@ pub use worker::Worker;
 
 /// A boxed future that any thread may drive.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// `Box::pin(make())`, for futures on the hot path. `Box::pin` makes a future on the stack and copies all of its size, a
+/// kilobyte say, of which hardly anything is initialised; here it is made where it lives.
+#[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "it does nothing where it is not inlined"
+)]
+pub fn pinned<F: Future>(make: impl FnOnce() -> F) -> std::pin::Pin<Box<F>> {
+    Box::into_pin(Box::write(Box::new_uninit(), make()))
+}

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::flow::{Flow, Layer};
-use crate::{BoxFuture, Result};
+use crate::{BoxFuture, Result, pinned};
 
 /// Makes of a flow the one that lies inside it.
 ///
@@ -30,7 +30,7 @@ impl<T: Decapsulate> Erased for T {
     }
 
     fn lift(self: Arc<Self>, flow: Flow) -> BoxFuture<'static, Result<Flow>> {
-        Box::pin(async move { Decapsulate::lift(&*self, flow).await })
+        pinned(move || async move { Decapsulate::lift(&*self, flow).await })
     }
 }
 

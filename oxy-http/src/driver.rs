@@ -8,7 +8,7 @@ use http::StatusCode;
 use oxy_core::buffer::Buffer;
 use oxy_core::{
     BoxFuture, Carrier, Engine, Error, ErrorKind, Facts, Far, Flow, FlowHooks, Layer, Open, Result,
-    Side, StreamIo, Terminal, TlsFacts,
+    Side, StreamIo, Terminal, TlsFacts, pinned,
 };
 
 use crate::asked::Asked;
@@ -58,10 +58,10 @@ impl<A: FlowHooks, H: HttpHooks<A::Conn>> Terminal<A> for Driver<H> {
         let options = self.dispatch.desk().options().clone();
         if speaks_http2(&flow.info) {
             let server = h2::server::Server::new(stream, options, drain);
-            return Box::pin(multiplexed(self, engine, open, server));
+            return pinned(|| multiplexed(self, engine, open, server));
         }
         let server = Server::new(stream, options, drain);
-        Box::pin(connection(self, engine, open, server))
+        pinned(|| connection(self, engine, open, server))
     }
 }
 
@@ -81,7 +81,7 @@ fn connection<A: FlowHooks, H: HttpHooks<A::Conn>>(
         loop {
             let end = match poll_fn(|cx| server.poll_next(cx)).await {
                 Next::Exchange(exchange) => after(
-                    Box::pin(driver.exchange(&engine, &open, exchange)).await,
+                    pinned(|| driver.exchange(&engine, &open, exchange)).await,
                     &engine,
                     &open,
                     &mut server,

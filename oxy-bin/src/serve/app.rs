@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderName;
 use oxy_core::{
-    Ended, ErrorKind, Flow, FlowHooks, FlowInfo, Layer, Result, Side, Summary, Verdict,
+    Ended, ErrorKind, Flow, FlowHooks, FlowInfo, Layer, Result, Side, Summary, Verdict, pinned,
 };
 use oxy_http::{At, ExchangeSummary, HttpHooks, Req, Route};
 
@@ -90,7 +90,7 @@ impl FlowHooks for App {
         match &self.switch {
             Some(switch) if flow.info.parent.is_none() => {
                 // What it takes to decide is freed before the flow goes on.
-                let (verdict, held) = Box::pin(switch.decide(flow)).await?;
+                let (verdict, held) = pinned(|| switch.decide(flow)).await?;
                 conn.held = held;
                 Ok(verdict)
             }

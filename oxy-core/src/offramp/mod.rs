@@ -13,7 +13,7 @@ pub use policy::{Cidr, EgressPolicy};
 
 use crate::flow::{Far, FlowInfo};
 use crate::target::{HostName, Target};
-use crate::{BoxFuture, Result};
+use crate::{BoxFuture, Result, pinned};
 
 /// A way out: it opens the carrier that fits a target.
 pub trait Offramp: Send + Sync + 'static {
@@ -57,7 +57,7 @@ trait Erased: Send + Sync {
 
 impl<T: Offramp> Erased for T {
     fn open<'a>(&'a self, target: &'a Target, of: &'a FlowInfo) -> BoxFuture<'a, Result<Far>> {
-        Box::pin(Offramp::open(self, target, of))
+        pinned(|| Offramp::open(self, target, of))
     }
 
     fn open_as<'a>(
@@ -66,7 +66,7 @@ impl<T: Offramp> Erased for T {
         name: Option<&'a HostName>,
         of: &'a FlowInfo,
     ) -> BoxFuture<'a, Result<Far>> {
-        Box::pin(Offramp::open_as(self, target, name, of))
+        pinned(|| Offramp::open_as(self, target, name, of))
     }
 
     fn is_per_client(&self) -> bool {

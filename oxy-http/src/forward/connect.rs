@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use oxy_core::cluster::{self, Pick};
-use oxy_core::{BoxFuture, Carrier, Error, ErrorKind, Far, Link, Result, Side, StreamIo, clock};
+use oxy_core::{
+    BoxFuture, Carrier, Error, ErrorKind, Far, Link, Result, Side, StreamIo, clock, pinned,
+};
 
 use super::{Course, Trip};
 use crate::call::{Call, Wire};
@@ -77,7 +79,7 @@ impl<'a> Trip<'a> {
     where
         'a: 'b,
     {
-        Box::pin(self.connect_anew(between, upgrades, course))
+        pinned(move || self.connect_anew(between, upgrades, course))
     }
 
     async fn connect_anew(

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use oxy_core::cluster::{EndpointId, Pick, Verdict, Want};
-use oxy_core::{BoxFuture, Error, ErrorKind, FlowInfo, Result, Retry, Side, StreamIo};
+use oxy_core::{BoxFuture, Error, ErrorKind, FlowInfo, Result, Retry, Side, StreamIo, pinned};
 
 use self::accept::Arrived;
 pub(crate) use self::budget::Budget;
@@ -117,7 +117,7 @@ pub(crate) fn call<'a>(
     course: &'a mut Course,
 ) -> BoxFuture<'a, Result<Called>> {
     let client = reply.client();
-    Box::pin(async move {
+    pinned(move || async move {
         let mut errand = Errand::new(req);
         let trip = Trip {
             going,

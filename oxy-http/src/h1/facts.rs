@@ -150,8 +150,8 @@ fn transfer_encoding(value: &[u8]) -> Transfer {
     Transfer::Refused(Reject::malformed("bad Transfer-Encoding"))
 }
 
-/// Indexes the field lines of `head` from `start` on, and says where the blank line after them ends: none if that has not
-/// come yet.
+/// Indexes the field lines of `head` from `start` on (RFC 9112 section 5), and says where the blank line after them ends: none
+/// if not all of that is there.
 pub(crate) fn fields(
     head: &[u8],
     start: usize,
@@ -161,58 +161,52 @@ pub(crate) fn fields(
 ) -> Result<Option<usize>, Reject> {
     let mut at = start;
     loop {
-        match &head[at..] {
-            [b'\r', b'\n', ..] => return Ok(Some(at + 2)),
-            [] | [b'\r'] => return Ok(None),
-            _ => {}
+        let line = &head[at..];
+        let name_len = scan::token_bytes(line);
+        if line.get(name_len) != Some(&b':') || name_len == 0 {
+            return Ok(blank(line, name_len)?.map(|end| at + end));
         }
         if into.len() == most {
             return Err(Reject::new(ErrorKind::HeadTooLarge, "too many fields"));
         }
-        let Some((field, end)) = field(head, at)? else {
-            return Ok(None);
-        };
-        if field.known != Known::Other {
-            facts.add(field.known, field.value().of(head), field.value())?;
+        if name_len > Field::MAX_NAME {
+            return Err(Reject::new(ErrorKind::HeadTooLarge, "field name too long"));
         }
-        into.push(field);
+        let mut skip = name_len + 1;
+        while let Some(b' ' | b'\t') = line.get(skip) {
+            skip += 1;
+        }
+        let text = &line[skip..];
+        let (mut value, rest) = text.split_at(scan::field_bytes(text));
+        match rest {
+            [b'\r', b'\n', ..] => {}
+            [] | [b'\r'] => return Ok(None),
+            [b'\n', ..] => return Err(Reject::malformed("bare LF in the head")),
+            _ => return Err(Reject::malformed("bad field value")),
+        }
+        let end = at + skip + value.len() + 2;
+        while let [before @ .., b' ' | b'\t'] = value {
+            value = before;
+        }
+        let known = Known::of(&line[..name_len]);
+        let span = Span::new(at + skip, at + skip + value.len());
+        if known != Known::Other {
+            facts.add(known, value, span)?;
+        }
+        into.push(Field::new(Span::new(at, at + name_len), span, known));
         at = end;
     }
 }
 
-/// The field line of `head` that begins at `start`, and where it ends (RFC 9112 section 5): none if not all of it is there.
-#[inline]
-fn field(head: &[u8], start: usize) -> Result<Option<(Field, usize)>, Reject> {
-    let name_end = start + scan::token_bytes(&head[start..]);
-    let mut at = match head.get(name_end) {
-        Some(b':') if name_end > start => name_end + 1,
+/// Where the blank line ends that `line` is instead of a field: none if more has to come.
+fn blank(line: &[u8], name_len: usize) -> Result<Option<usize>, Reject> {
+    match line {
+        [b'\r', b'\n', ..] => Ok(Some(2)),
+        [b'\r'] => Ok(None),
+        _ if name_len == line.len() => Ok(None),
         // What begins with whitespace would go on with the line before it (section 5.2); nobody has to take that.
-        Some(_) => return Err(Reject::malformed("bad field name")),
-        None => return Ok(None),
-    };
-    let name = Span::new(start, name_end);
-    if name.len() > Field::MAX_NAME {
-        return Err(Reject::new(ErrorKind::HeadTooLarge, "field name too long"));
+        _ => Err(Reject::malformed("bad field name")),
     }
-    while let Some(b' ' | b'\t') = head.get(at) {
-        at += 1;
-    }
-    let value = at;
-    at += scan::field_bytes(&head[at..]);
-    let line_end = match &head[at..] {
-        [b'\r', b'\n', ..] => at + 2,
-        [] | [b'\r'] => return Ok(None),
-        [b'\n', ..] => return Err(Reject::malformed("bare LF in the head")),
-        _ => return Err(Reject::malformed("bad field value")),
-    };
-    while at > value && matches!(head[at - 1], b' ' | b'\t') {
-        at -= 1;
-    }
-    let known = Known::of(name.of(head));
-    Ok(Some((
-        Field::new(name, Span::new(value, at), known),
-        line_end,
-    )))
 }
 
 /// Marks the fields that Connection names.
