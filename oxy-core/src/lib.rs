@@ -36,6 +36,7 @@
 //!   each worker thread a runtime of its own, but the parts work on any.
 //! * There is one error type, [`Error`]: its kind, whose side it is on, and whether a retry is safe.
 
+mod address;
 pub mod buffer;
 pub mod carrier;
 pub mod clock;
@@ -65,6 +66,7 @@ pub mod tls;
 pub mod verdict;
 pub mod worker;
 
+pub use address::AddressText;
 pub use carrier::{ByteIo, Carrier, DatagramIo, DatagramPort, Link, Readiness, StreamIo};
 pub use drain::Drain;
 pub use engine::{Engine, Means, Open, Terminal};

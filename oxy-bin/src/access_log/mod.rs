@@ -137,7 +137,11 @@ impl AccessLog {
 
 /// What of the request target is logged: not the query, in which secrets are passed, nor userinfo.
 fn path(target: &str) -> &str {
-    let target = target.split(['?', '#']).next().unwrap_or_default();
+    let end = target.bytes().position(|byte| matches!(byte, b'?' | b'#'));
+    let target = &target[..end.unwrap_or(target.len())];
+    if target.starts_with('/') {
+        return target;
+    }
     match target.split_once("://") {
         Some((_, rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
         None => target,
@@ -146,7 +150,8 @@ fn path(target: &str) -> &str {
 
 /// The authority without userinfo.
 fn host(authority: &str) -> &str {
-    authority.rsplit('@').next().unwrap_or_default()
+    let at = authority.bytes().rposition(|byte| byte == b'@');
+    &authority[at.map_or(0, |at| at + 1)..]
 }
 
 /// The version of TLS, as OpenTelemetry's `tls.protocol.version` has it.

@@ -1,5 +1,6 @@
 //! The time of day, as logs write it.
 
+use std::cell::Cell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A time as RFC 3339 has it: UTC, with milliseconds.
@@ -8,40 +9,60 @@ pub(super) struct Stamp(pub(super) SystemTime);
 
 const DAY: u64 = 86_400;
 
+thread_local! {
+    /// The second that was written last, and its text: all but the last digits of most stamps are those of the one before.
+    static LAST: Cell<(u64, Text)> = const { Cell::new((0, EPOCH)) };
+}
+
+type Text = [u8; 24];
+
+const EPOCH: Text = *b"1970-01-01T00:00:00.000Z";
+
 impl Stamp {
-    pub(super) fn text(self) -> [u8; 24] {
+    pub(super) fn text(self) -> Text {
         // A clock that is set to before 1970 is shown as 1970.
         let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (seconds, millis) = (since.as_secs(), since.subsec_millis());
-        let (year, month, day) = date(seconds / DAY);
-        let (hour, minute, second) = (seconds % DAY / 3600, seconds % 3600 / 60, seconds % 60);
-        let mut text = *b"0000-00-00T00:00:00.000Z";
-        let fields = [
-            (year, 0..4),
-            (month, 5..7),
-            (day, 8..10),
-            (hour, 11..13),
-            (minute, 14..16),
-            (second, 17..19),
-            (millis.into(), 20..23),
-        ];
-        for (number, place) in fields {
-            digits(number, &mut text[place]);
+        let (last, mut text) = LAST.get();
+        if last != since.as_secs() {
+            text = second(since.as_secs());
+            LAST.set((since.as_secs(), text));
         }
+        digits(since.subsec_millis(), &mut text[20..23]);
         text
     }
 }
 
+/// A second since 1970 as text.
+fn second(seconds: u64) -> Text {
+    let (year, month, day) = date(seconds / DAY);
+    let (hour, minute, second) = (seconds % DAY / 3600, seconds % 3600 / 60, seconds % 60);
+    let mut text = EPOCH;
+    let fields = [
+        (year, 0..4),
+        (month, 5..7),
+        (day, 8..10),
+        (hour, 11..13),
+        (minute, 14..16),
+        (second, 17..19),
+    ];
+    for (number, place) in fields {
+        digits(number as u32, &mut text[place]);
+    }
+    text
+}
+
 /// A point and the microseconds of a length of time.
+#[inline]
 pub(super) fn fraction(length: Duration) -> [u8; 7] {
     let mut text = *b".000000";
-    digits(length.subsec_micros().into(), &mut text[1..]);
+    digits(length.subsec_micros(), &mut text[1..]);
     text
 }
 
 /// Fills `place` with the last digits of `number`. The formatting of the standard library knows more and takes several times
 /// as long, for each line.
-fn digits(mut number: u64, place: &mut [u8]) {
+#[inline]
+fn digits(mut number: u32, place: &mut [u8]) {
     for digit in place.iter_mut().rev() {
         *digit = b'0' + (number % 10) as u8;
         number /= 10;

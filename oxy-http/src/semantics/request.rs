@@ -1,7 +1,8 @@
 //! What a proxy changes in a request.
 
-use std::io::Write;
 use std::net::IpAddr;
+
+use oxy_core::AddressText;
 
 use super::Received;
 use super::fields::{Fields, Indexed, Lines, Mapped, Sink};
@@ -389,7 +390,9 @@ fn x_forwarded<F: Fields, S: Sink>(
         return;
     }
     let appends = policy.x_forwarded == Forwarding::Append;
-    let client = hop.client.map(AddressText::new);
+    let client = hop
+        .client
+        .map(|client| AddressText::from(client.to_canonical()));
     // One line: origins commonly read only one of several.
     let mut list = List::new(Known::XForwardedFor, sink);
     if appends {
@@ -421,10 +424,8 @@ fn forwarded<F: Fields, S: Sink>(
     if policy.forwarded == Forwarding::Append {
         list.add_all(&head.fields);
     }
-    match hop
-        .client
-        .map(|client| (client.to_canonical(), AddressText::new(client)))
-    {
+    let client = hop.client.map(|client| client.to_canonical());
+    match client.map(|client| (client, AddressText::from(client))) {
         Some((IpAddr::V4(_), text)) => {
             list.add(b"for=");
             list.more(text.as_bytes());
@@ -510,55 +511,6 @@ impl<'a, S: Sink> List<'a, S> {
 pub(super) fn put_number<S: Sink>(name: Known, number: u64, sink: &mut S) {
     let mut digits = [0; write::MAX_DECIMAL];
     sink.put(name, write::decimal_in(number, &mut digits));
-}
-
-/// An address as text, on the stack.
-struct AddressText {
-    /// The longest, an IPv6 address that embeds an IPv4 one, has 45 bytes.
-    text: [u8; 48],
-    len: usize,
-}
-
-impl AddressText {
-    fn new(address: IpAddr) -> Self {
-        let mut this = Self {
-            text: [0; 48],
-            len: 0,
-        };
-        match address.to_canonical() {
-            // By hand, as this is in every request, and formatting takes ten times as long.
-            IpAddr::V4(address) => {
-                for (at, octet) in address.octets().into_iter().enumerate() {
-                    if at > 0 {
-                        this.push(b'.');
-                    }
-                    if octet >= 100 {
-                        this.push(b'0' + octet / 100);
-                    }
-                    if octet >= 10 {
-                        this.push(b'0' + octet / 10 % 10);
-                    }
-                    this.push(b'0' + octet % 10);
-                }
-            }
-            IpAddr::V6(address) => {
-                let mut rest = &mut this.text[..];
-                // It fits, so that nothing fails here.
-                let _ = write!(rest, "{address}");
-                this.len = 48 - rest.len();
-            }
-        }
-        this
-    }
-
-    fn push(&mut self, byte: u8) {
-        self.text[self.len] = byte;
-        self.len += 1;
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.text[..self.len]
-    }
 }
 
 #[cfg(test)]
