@@ -97,7 +97,10 @@ impl Asked {
 
     /// The method.
     pub(crate) fn method(&self) -> &str {
-        Self::str(&self.text[..self.method])
+        match &self.text[..self.method] {
+            b"GET" => "GET",
+            method => Self::str(method),
+        }
     }
 
     /// The request target.

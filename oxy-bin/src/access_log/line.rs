@@ -9,8 +9,6 @@ use std::time::Duration;
 
 use oxy_core::{AddressText, Host, Target};
 
-use super::time::fraction;
-
 /// Room that most lines fit in.
 const USUAL: usize = 512;
 
@@ -37,7 +35,11 @@ impl<'a> Line<'a> {
     /// In seconds, with microseconds.
     pub(super) fn length(&mut self, length: Duration) {
         self.number(length.as_secs());
-        self.bytes(&fraction(length));
+        // A one goes before them, so that all six are written; a point takes its place.
+        let mut text = itoa::Buffer::new();
+        let micros = text.format(1_000_000 + length.subsec_micros());
+        self.text(".");
+        self.text(&micros[1..]);
     }
 
     pub(super) fn ip(&mut self, ip: IpAddr) {

@@ -1,7 +1,7 @@
 //! The time of day, as logs write it.
 
 use std::cell::Cell;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A time as RFC 3339 has it: UTC, with milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -51,14 +51,6 @@ fn second(seconds: u64) -> Text {
     text
 }
 
-/// A point and the microseconds of a length of time.
-#[inline]
-pub(super) fn fraction(length: Duration) -> [u8; 7] {
-    let mut text = *b".000000";
-    digits(length.subsec_micros(), &mut text[1..]);
-    text
-}
-
 /// Fills `place` with the last digits of `number`. The formatting of the standard library knows more and takes several times
 /// as long, for each line.
 #[inline]
@@ -90,19 +82,9 @@ fn date(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
 
-    #[test]
-    fn fractions_are_cut_to_microseconds() {
-        for (nanos, text) in [
-            (0, b".000000"),
-            (1_999, b".000001"),
-            (9_999_999_999, b".999999"),
-            (10_000_001_000, b".000001"),
-        ] {
-            assert_eq!(fraction(Duration::from_nanos(nanos)), *text);
-        }
-    }
+    use super::*;
 
     #[test]
     fn times_are_those_of_the_calendar() {
