@@ -10,17 +10,21 @@ use super::escape::Escaped;
 use super::line::Line;
 use super::time::Stamp;
 use super::{
-    HOST_MAX, METHOD_MAX, PATH_MAX, alpn, clipped, host, path, server_name, side, tls_version,
+    HOST_MAX, METHOD_MAX, PATH_MAX, Who, alpn, clipped, host, path, server_name, side, tls_version,
 };
 
 pub(super) fn exchange(
     out: &mut Vec<u8>,
     now: SystemTime,
+    who: &Who,
     info: &FlowInfo,
     summary: &ExchangeSummary<'_>,
 ) {
     let mut line = Line::new(out);
-    line.common(now, info, summary.upstream, summary.error);
+    let [who, _] = who.parts([&|line| line.client(info), &|_| {}]);
+    line.start(now);
+    line.bytes(who);
+    line.course(summary.upstream, summary.error);
     line.string("http.request.method", clipped(summary.method(), METHOD_MAX));
     line.string("url.path", clipped(path(summary.target()), PATH_MAX));
     line.string("server.address", clipped(host(summary.host()), HOST_MAX));
@@ -45,7 +49,9 @@ pub(super) fn flow(out: &mut Vec<u8>, now: SystemTime, summary: &Summary) {
         Ended::Done | Ended::Cut => None,
     };
     let mut line = Line::new(out);
-    line.common(now, info, info.target(), error);
+    line.start(now);
+    line.client(info);
+    line.course(info.target(), error);
     line.string("layer", info.layer.name());
     line.count("received", summary.received);
     line.count("sent", summary.sent);
@@ -67,17 +73,15 @@ fn version(version: Version) -> &'static str {
 
 /// The members of an object. Their names need no escaping.
 impl Line<'_> {
-    /// What lines of all kinds have, with the object's beginning.
-    fn common(
-        &mut self,
-        now: SystemTime,
-        info: &FlowInfo,
-        upstream: Option<&Target>,
-        error: Option<(ErrorKind, Side)>,
-    ) {
+    /// The object's beginning.
+    fn start(&mut self, now: SystemTime) {
         self.text("{\"time\":\"");
         self.bytes(&Stamp(now).text());
         self.text("\"");
+    }
+
+    /// Where and from whom.
+    fn client(&mut self, info: &FlowInfo) {
         self.string("listener", &info.listener);
         self.count("flow", info.id.get());
         if let Some(peer) = info.peer {
@@ -100,6 +104,10 @@ impl Line<'_> {
         if let Some(facts) = facts {
             self.flag("tls.resumed", facts.resumed);
         }
+    }
+
+    /// Where to, and what went wrong.
+    fn course(&mut self, upstream: Option<&Target>, error: Option<(ErrorKind, Side)>) {
         match upstream {
             // Nothing that has to be escaped is in an address.
             Some(target @ Target::Tcp { .. }) => {

@@ -13,8 +13,8 @@ mod writer;
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use oxy_core::{Error, FlowInfo, Result, Side, Summary, TlsFacts};
@@ -22,6 +22,7 @@ use oxy_http::ExchangeSummary;
 
 use crate::metrics::thread_number;
 use crate::settings::{AccessLogSettings, LogFormat, LogPath};
+use line::Line;
 use lines::Lines;
 pub(crate) use writer::Writer;
 
@@ -43,6 +44,23 @@ struct Open(Arc<Lines>);
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.close();
+    }
+}
+
+/// What the lines of all exchanges of a connection say of it, written with the first.
+#[derive(Debug, Default)]
+pub(crate) struct Who(OnceLock<[Box<[u8]>; 2]>);
+
+impl Who {
+    /// What `parts` write, in whichever two places of a line.
+    fn parts(&self, parts: [&dyn Fn(&mut Line<'_>); 2]) -> &[Box<[u8]>; 2] {
+        self.0.get_or_init(|| {
+            parts.map(|write| {
+                let mut text = Vec::new();
+                write(&mut Line::new(&mut text));
+                text.into()
+            })
+        })
     }
 }
 
@@ -110,12 +128,12 @@ impl AccessLog {
         &self.counts
     }
 
-    /// Logs an exchange.
-    pub(crate) fn exchange(&self, info: &FlowInfo, summary: &ExchangeSummary<'_>) {
+    /// Logs an exchange of the connection that `who` and `info` are about.
+    pub(crate) fn exchange(&self, who: &Who, info: &FlowInfo, summary: &ExchangeSummary<'_>) {
         let now = SystemTime::now();
         self.put(|line| match self.format {
-            Format::Text => text::exchange(line, now, info, summary),
-            Format::Json => json::exchange(line, now, info, summary),
+            Format::Text => text::exchange(line, now, who, info, summary),
+            Format::Json => json::exchange(line, now, who, info, summary),
         });
     }
 

@@ -10,17 +10,20 @@ use super::escape::Escaped;
 use super::line::Line;
 use super::time::Stamp;
 use super::{
-    HOST_MAX, METHOD_MAX, PATH_MAX, alpn, clipped, host, path, server_name, side, tls_version,
+    HOST_MAX, METHOD_MAX, PATH_MAX, Who, alpn, clipped, host, path, server_name, side, tls_version,
 };
 
 pub(super) fn exchange(
     out: &mut Vec<u8>,
     now: SystemTime,
+    who: &Who,
     info: &FlowInfo,
     summary: &ExchangeSummary<'_>,
 ) {
     let mut line = Line::new(out);
-    line.start(now, info);
+    let [who, tls] = who.parts([&|line| line.who(info), &|line| line.tls(info)]);
+    line.bytes(&Stamp(now).text());
+    line.bytes(who);
     line.text(" \"");
     line.escaped(clipped(summary.method(), METHOD_MAX));
     line.text(" ");
@@ -41,7 +44,7 @@ pub(super) fn exchange(
         line.text(" first_byte=");
         line.length(first);
     }
-    line.tls(info);
+    line.bytes(tls);
     line.upstream(summary.upstream);
     if summary.reused {
         line.text(" reused");
@@ -59,7 +62,8 @@ pub(super) fn exchange(
 pub(super) fn flow(out: &mut Vec<u8>, now: SystemTime, summary: &Summary) {
     let info = &summary.info;
     let mut line = Line::new(out);
-    line.start(now, info);
+    line.bytes(&Stamp(now).text());
+    line.who(info);
     line.text(" ");
     line.text(info.layer.name());
     line.text(" received=");
@@ -89,9 +93,8 @@ fn version(version: Version) -> &'static str {
 }
 
 impl Line<'_> {
-    /// When, where and from whom.
-    fn start(&mut self, now: SystemTime, info: &FlowInfo) {
-        self.bytes(&Stamp(now).text());
+    /// Where and from whom.
+    fn who(&mut self, info: &FlowInfo) {
         self.text(" ");
         self.escaped(&info.listener);
         self.text(" ");

@@ -12,7 +12,7 @@ use oxy_http::{At, ExchangeSummary, HttpHooks, Req, Route};
 
 use super::identity;
 use super::switch::{Held, Switch};
-use crate::access_log::AccessLog;
+use crate::access_log::{AccessLog, Who};
 use crate::metrics::Books;
 
 /// What a listener does besides, each if it is asked for.
@@ -39,6 +39,8 @@ pub(super) struct Conn {
     plain: bool,
     /// What counts as under way at an endpoint.
     held: Option<Held>,
+    /// What is logged of it with each of its exchanges.
+    who: Who,
 }
 
 impl App {
@@ -126,7 +128,7 @@ impl HttpHooks<Conn> for App {
         }
         if let Some(log) = &self.log {
             *at.conn.told.lock().unwrap_or_else(PoisonError::into_inner) = summary.error;
-            log.exchange(at.info, summary);
+            log.exchange(&at.conn.who, at.info, summary);
         }
     }
 }
