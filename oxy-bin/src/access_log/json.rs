@@ -13,6 +13,13 @@ use super::{
     HOST_MAX, METHOD_MAX, PATH_MAX, Who, alpn, clipped, host, path, server_name, side, tls_version,
 };
 
+/// A member's name as it stands behind others: a piece, where there would be three.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+
 pub(super) fn exchange(
     out: &mut Vec<u8>,
     now: SystemTime,
@@ -25,19 +32,25 @@ pub(super) fn exchange(
     line.start(now);
     line.bytes(who);
     line.course(summary.upstream, summary.error);
-    line.string("http.request.method", clipped(summary.method(), METHOD_MAX));
-    line.string("url.path", clipped(path(summary.target()), PATH_MAX));
-    line.string("server.address", clipped(host(summary.host()), HOST_MAX));
-    line.string("network.protocol.version", version(summary.version));
-    line.count("http.response.status_code", summary.status.into());
-    line.count("http.request.body.size", summary.received);
-    line.count("http.response.body.size", summary.sent);
-    line.seconds("duration", summary.took());
+    line.string(
+        key!("http.request.method"),
+        clipped(summary.method(), METHOD_MAX),
+    );
+    line.string(key!("url.path"), clipped(path(summary.target()), PATH_MAX));
+    line.string(
+        key!("server.address"),
+        clipped(host(summary.host()), HOST_MAX),
+    );
+    line.string(key!("network.protocol.version"), version(summary.version));
+    line.count(key!("http.response.status_code"), summary.status.into());
+    line.count(key!("http.request.body.size"), summary.received);
+    line.count(key!("http.response.body.size"), summary.sent);
+    line.seconds(key!("duration"), summary.took());
     if let Some(first) = summary.first_byte {
-        line.seconds("first_byte", first);
+        line.seconds(key!("first_byte"), first);
     }
-    line.flag("reused", summary.reused);
-    line.count("retries", summary.retries.into());
+    line.flag(key!("reused"), summary.reused);
+    line.count(key!("retries"), summary.retries.into());
     line.text("}");
     line.end();
 }
@@ -52,11 +65,11 @@ pub(super) fn flow(out: &mut Vec<u8>, now: SystemTime, summary: &Summary) {
     line.start(now);
     line.client(info);
     line.course(info.target(), error);
-    line.string("layer", info.layer.name());
-    line.count("received", summary.received);
-    line.count("sent", summary.sent);
-    line.seconds("duration", summary.lived);
-    line.string("ended", summary.ended.name());
+    line.string(key!("layer"), info.layer.name());
+    line.count(key!("received"), summary.received);
+    line.count(key!("sent"), summary.sent);
+    line.seconds(key!("duration"), summary.lived);
+    line.string(key!("ended"), summary.ended.name());
     line.text("}");
     line.end();
 }
@@ -82,27 +95,26 @@ impl Line<'_> {
 
     /// Where and from whom.
     fn client(&mut self, info: &FlowInfo) {
-        self.string("listener", &info.listener);
-        self.count("flow", info.id.get());
+        self.string(key!("listener"), &info.listener);
+        self.count(key!("flow"), info.id.get());
         if let Some(peer) = info.peer {
-            self.name("client.address");
-            self.text("\"");
+            self.text(concat!(key!("client.address"), "\""));
             self.ip(peer.ip());
             self.text("\"");
-            self.count("client.port", peer.port().into());
+            self.count(key!("client.port"), peer.port().into());
         }
         let facts = info.tls();
         if let Some(facts) = facts {
-            self.string("tls.protocol.version", tls_version(facts));
+            self.string(key!("tls.protocol.version"), tls_version(facts));
         }
         if let Some(name) = server_name(info) {
-            self.string("tls.client.server_name", name);
+            self.string(key!("tls.client.server_name"), name);
         }
         if let Some(alpn) = facts.and_then(alpn) {
-            self.string("tls.next_protocol", &alpn);
+            self.string(key!("tls.next_protocol"), &alpn);
         }
         if let Some(facts) = facts {
-            self.flag("tls.resumed", facts.resumed);
+            self.flag(key!("tls.resumed"), facts.resumed);
         }
     }
 
@@ -111,28 +123,21 @@ impl Line<'_> {
         match upstream {
             // Nothing that has to be escaped is in an address.
             Some(target @ Target::Tcp { .. }) => {
-                self.name("upstream");
-                self.text("\"");
+                self.text(concat!(key!("upstream"), "\""));
                 self.target(target);
                 self.text("\"");
             }
-            Some(target) => self.string("upstream", &target.to_string()),
+            Some(target) => self.string(key!("upstream"), &target.to_string()),
             None => {}
         }
         if let Some((kind, at)) = error {
-            self.string("error.type", kind.name());
-            self.string("error.side", side(at));
+            self.string(key!("error.type"), kind.name());
+            self.string(key!("error.side"), side(at));
         }
     }
 
-    fn name(&mut self, name: &'static str) {
-        self.text(",\"");
-        self.text(name);
-        self.text("\":");
-    }
-
-    fn string(&mut self, name: &'static str, value: &str) {
-        self.name(name);
+    fn string(&mut self, key: &'static str, value: &str) {
+        self.text(key);
         if let Some(plain) = Escaped(value).plain() {
             self.text("\"");
             self.text(plain);
@@ -144,18 +149,18 @@ impl Line<'_> {
         self.text(&escaped);
     }
 
-    fn count(&mut self, name: &'static str, value: u64) {
-        self.name(name);
+    fn count(&mut self, key: &'static str, value: u64) {
+        self.text(key);
         self.number(value);
     }
 
-    fn seconds(&mut self, name: &'static str, value: Duration) {
-        self.name(name);
+    fn seconds(&mut self, key: &'static str, value: Duration) {
+        self.text(key);
         self.length(value);
     }
 
-    fn flag(&mut self, name: &'static str, value: bool) {
-        self.name(name);
+    fn flag(&mut self, key: &'static str, value: bool) {
+        self.text(key);
         self.text(if value { "true" } else { "false" });
     }
 }
@@ -175,9 +180,9 @@ mod tests {
         ] {
             let mut out = b"{\"a\":0".to_vec();
             let mut line = Line::new(&mut out);
-            line.string("text", text);
-            line.flag("yes", true);
-            line.seconds("length", Duration::from_micros(1_000_002));
+            line.string(key!("text"), text);
+            line.flag(key!("yes"), true);
+            line.seconds(key!("length"), Duration::from_micros(1_000_002));
             line.text("}");
             let read: serde_json::Value = serde_json::from_slice(&out).unwrap();
             assert_eq!(read["text"], text);

@@ -2,7 +2,7 @@
 //! are.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::HeaderName;
 use oxy_core::{
@@ -32,7 +32,7 @@ pub(super) struct App {
 #[derive(Debug, Default)]
 pub(super) struct Conn {
     /// What its last exchange failed of, if it did: when the connection fails of the same, that is no news.
-    told: Mutex<Option<(ErrorKind, Side)>>,
+    told: Told,
     /// Whether another flow lies in it, which is told of in its place.
     lifted: AtomicBool,
     /// Whether it is the plaintext of such a flow, and no tunnel.
@@ -41,6 +41,27 @@ pub(super) struct Conn {
     held: Option<Held>,
     /// What is logged of it with each of its exchanges.
     who: Who,
+}
+
+/// What the last exchange failed of.
+#[derive(Debug, Default)]
+struct Told {
+    /// Whether there has been anything to tell: hardly ever, and then nothing is locked.
+    any: AtomicBool,
+    last: Mutex<Option<(ErrorKind, Side)>>,
+}
+
+impl Told {
+    fn lock(&self) -> MutexGuard<'_, Option<(ErrorKind, Side)>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, error: Option<(ErrorKind, Side)>) {
+        if error.is_some() || self.any.load(Relaxed) {
+            self.any.store(true, Relaxed);
+            *self.lock() = error;
+        }
+    }
 }
 
 impl App {
@@ -62,10 +83,7 @@ impl App {
             self.is_http && conn.held.is_none() && (summary.info.parent.is_none() || conn.plain);
         match summary.ended {
             // It may have been no request at all, or one that could not be read.
-            Ended::Failed(kind, side) if is_http => {
-                let told = conn.told.lock().unwrap_or_else(PoisonError::into_inner);
-                *told != Some((kind, side))
-            }
+            Ended::Failed(kind, side) if is_http => *conn.told.lock() != Some((kind, side)),
             _ => !is_http,
         }
     }
@@ -127,7 +145,7 @@ impl HttpHooks<Conn> for App {
             books.exchange(summary);
         }
         if let Some(log) = &self.log {
-            *at.conn.told.lock().unwrap_or_else(PoisonError::into_inner) = summary.error;
+            at.conn.told.set(summary.error);
             log.exchange(&at.conn.who, at.info, summary);
         }
     }
