@@ -154,16 +154,6 @@ impl Link {
         }, _other => Err(io::ErrorKind::WouldBlock.into()))
     }
 
-    /// Reads from a socket without asking the runtime first whether it is readable: for a connection that has just been
-    /// accepted, whose first bytes are often there already.
-    pub fn read_now(&self, buf: &mut [u8]) -> io::Result<usize> {
-        with_socket!(&self.kind, socket => {
-            let n = recv(socket, buf, RecvFlags::empty())?;
-            self.meter.add_received(n);
-            Ok(n)
-        }, _other => Err(io::ErrorKind::WouldBlock.into()))
-    }
-
     /// Whether an idle stream has nothing to say, as it should: false once the peer has closed it, reset it, or sent
     /// something that nobody asked for. Costs a system call only if an event has come in.
     pub fn is_quiet(&self) -> bool {
@@ -224,16 +214,6 @@ impl Link {
         }, other => ready!(other_of(other).poll_write(cx, buf)))?;
         self.meter.add_sent(n);
         Poll::Ready(Ok(n))
-    }
-
-    /// Writes to a socket without asking the runtime first whether it is writable: for a connection whose handshake may
-    /// have finished by now.
-    pub fn write_now(&self, buf: &[u8]) -> io::Result<usize> {
-        with_socket!(&self.kind, socket => {
-            let n = rustix::net::send(socket, buf, SendFlags::NOSIGNAL)?;
-            self.meter.add_sent(n);
-            Ok(n)
-        }, _other => Err(io::ErrorKind::WouldBlock.into()))
     }
 
     /// Writes some of `bufs`, taken as one run of bytes. Cancel safe.

@@ -59,7 +59,6 @@ pub(crate) struct Server {
     away: bool,
     stray: Option<Box<Source>>,
     discarded: u64,
-    fresh: bool,
     /// Whether no request has come yet.
     first: bool,
     /// Whether the connection ends as soon as it has been idle for a moment.
@@ -103,7 +102,6 @@ impl Server {
             away: false,
             stray: None,
             discarded: 0,
-            fresh: true,
             first: true,
             leaving: false,
             ended: false,
@@ -203,21 +201,10 @@ impl Server {
 
     /// Reads the first bytes of a head, taking a buffer only when there are any.
     fn poll_first(&mut self, cx: &mut Context<'_>, link: &Link) -> Poll<std::io::Result<usize>> {
-        let mut buffer;
-        let n = if std::mem::take(&mut self.fresh) {
-            // The first bytes are often there when a connection has just been accepted.
-            buffer = Buffer::new();
-            match link.read_now(buffer.spare()) {
-                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
-                    return self.poll_first(cx, link);
-                }
-                done => done?,
-            }
-        } else {
-            ready!(link.poll_readable(cx))?;
-            buffer = Buffer::new();
-            ready!(link.poll_read(cx, buffer.spare()))?
-        };
+        // A connection that has just been accepted counts as readable: its first bytes are often there.
+        ready!(link.poll_readable(cx))?;
+        let mut buffer = Buffer::new();
+        let n = ready!(link.poll_read(cx, buffer.spare()))?;
         buffer.advance(n);
         self.scanned = 0;
         self.ahead = Some(buffer).filter(|_| n > 0);
