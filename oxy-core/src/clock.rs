@@ -5,7 +5,7 @@
 //! time-outs of seconds.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -47,6 +47,30 @@ type Chunk = [Slot; CHUNK];
 struct Slot {
     deadline: AtomicU64,
     waker: Mutex<Option<Waker>>,
+    /// Which waker that is, to be compared without the lock: its data and its vtable.
+    known: [AtomicUsize; 2],
+}
+
+impl Slot {
+    /// Whether it has `waker` already. If it has been taken in this moment, it is about to be woken.
+    fn knows(&self, waker: &Waker) -> bool {
+        self.known[0].load(Relaxed) == waker.data().addr()
+            && self.known[1].load(Relaxed) == std::ptr::from_ref(waker.vtable()).addr()
+    }
+
+    fn keep(&self, waker: &Waker) {
+        let mut kept = lock(&self.waker);
+        *kept = Some(waker.clone());
+        self.known[0].store(waker.data().addr(), Relaxed);
+        self.known[1].store(std::ptr::from_ref(waker.vtable()).addr(), Relaxed);
+    }
+
+    fn take(&self) -> Option<Waker> {
+        let mut kept = lock(&self.waker);
+        // No vtable is at 0.
+        self.known[1].store(0, Relaxed);
+        kept.take()
+    }
 }
 
 /// One connection's deadline, re-armed at will.
@@ -103,10 +127,10 @@ impl Alarm {
         if self.expired() {
             return Poll::Ready(());
         }
-        let mut waker = lock(&self.slot().waker);
-        match &mut *waker {
-            Some(known) if known.will_wake(cx.waker()) => {}
-            other => *other = Some(cx.waker().clone()),
+        // The same task nearly always, as often as it waits for anything.
+        let slot = self.slot();
+        if !slot.knows(cx.waker()) {
+            slot.keep(cx.waker());
         }
         Poll::Pending
     }
@@ -126,7 +150,7 @@ impl Default for Alarm {
 impl Drop for Alarm {
     fn drop(&mut self) {
         self.clear();
-        let waker = lock(&self.slot().waker).take();
+        let waker = self.slot().take();
         lock(&self.sweeper.slots).free.push(self.index);
         drop(waker);
     }
@@ -167,6 +191,7 @@ impl Slots {
             self.chunks.push(Arc::new(std::array::from_fn(|_| Slot {
                 deadline: AtomicU64::new(NEVER),
                 waker: Mutex::new(None),
+                known: [const { AtomicUsize::new(0) }; 2],
             })));
         }
         // There is one: it has just been made.
@@ -190,7 +215,7 @@ impl Sweeper {
             .iter()
             .flat_map(|chunk| chunk.iter())
             .filter(|slot| which(slot))
-            .filter_map(|slot| lock(&slot.waker).take())
+            .filter_map(Slot::take)
             .collect()
     }
 
@@ -250,6 +275,40 @@ mod tests {
             took >= Duration::from_secs(3) && took <= Duration::from_secs(3) + 3 * TICK,
             "{took:?}"
         );
+    }
+
+    /// Polls `alarm` for `woken`; whether it has gone off.
+    fn poll(alarm: &Alarm, woken: &Arc<Woken>) -> bool {
+        let waker = Waker::from(woken.clone());
+        alarm
+            .poll_expired(&mut Context::from_waker(&waker))
+            .is_ready()
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Relaxed);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_last_is_woken_each_time() {
+        let alarm = Alarm::new();
+        let (first, last) = (Arc::<Woken>::default(), Arc::<Woken>::default());
+        for _ in 0..3 {
+            alarm.set(TICK);
+            assert!(!poll(&alarm, &first) && !poll(&alarm, &last) && !poll(&alarm, &last));
+            tokio::time::sleep(4 * TICK).await;
+            assert!(poll(&alarm, &last));
+            assert!(last.0.swap(false, Relaxed) && !first.0.load(Relaxed));
+        }
+        alarm.clear();
+        assert!(!poll(&alarm, &first));
+        wake_all();
+        assert!(first.0.load(Relaxed) && !poll(&alarm, &first));
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,7 +17,7 @@ pub(crate) struct Books<'a, C: Sync + 'static, H: HttpHooks<C>> {
     pub(crate) at: At<'a, C>,
     pub(crate) cx: H::Cx,
     pub(crate) asked: Asked,
-    client: Client,
+    pub(crate) client: &'a Client,
     started: Instant,
     first_byte: Option<Instant>,
     status: u16,
@@ -32,7 +32,7 @@ pub(crate) struct Books<'a, C: Sync + 'static, H: HttpHooks<C>> {
 }
 
 impl<'a, C: Sync + 'static, H: HttpHooks<C>> Books<'a, C, H> {
-    pub(crate) fn open(hooks: &'a H, at: At<'a, C>, asked: Asked, client: Client) -> Self {
+    pub(crate) fn open(hooks: &'a H, at: At<'a, C>, asked: Asked, client: &'a Client) -> Self {
         Self {
             hooks,
             at,

@@ -63,7 +63,8 @@ pub(crate) struct Going {
     pub(crate) pick: Option<Pick>,
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) route: Option<Arc<Route>>,
-    pub(crate) options: Arc<HttpOptions>,
+    /// What its route says otherwise than the desk.
+    policy: Option<Arc<HttpOptions>>,
     pub(crate) desk: Arc<Desk>,
     /// What the endpoint is chosen by, where it is.
     pub(crate) key: Option<u64>,
@@ -165,7 +166,7 @@ impl Desk {
             pick: None,
             endpoint,
             route: None,
-            options: self.options.clone(),
+            policy: None,
             desk: self.clone(),
             key: None,
             upstream_host: false,
@@ -267,9 +268,7 @@ impl Desk {
         let backend = self.backends.get(changes.backend).ok_or_else(no_route)?;
         let wish = Wish::of(backend, req, changes.key);
         let mut going = self.pick(backend, &wish)?;
-        if let Some(options) = self.policies.get(&address(&changes.route)) {
-            going.options = options.clone();
-        }
+        going.policy = self.policies.get(&address(&changes.route)).cloned();
         going.edits = changes.response;
         going.cookies.extend(changes.cookie);
         going.upstream_host = changes.host == NewHost::Upstream;
@@ -295,7 +294,7 @@ impl Desk {
             // What is not asked for is not granted.
             req.headers_mut().remove(header::UPGRADE);
         }
-        let max = going.options.body.max_request;
+        let max = going.options().body.max_request;
         if max != self.options.body.max_request {
             req.body_only().limit(max)?;
         }
@@ -354,6 +353,11 @@ impl Desk {
 }
 
 impl Going {
+    /// What is in force for the request.
+    pub(crate) fn options(&self) -> &HttpOptions {
+        self.policy.as_deref().unwrap_or(&self.desk.options)
+    }
+
     /// When the exchange has to be over: by its route, or because the client does not wait for longer.
     pub(crate) fn deadline(&self, patience: Option<Duration>) -> Option<tokio::time::Instant> {
         let route = self

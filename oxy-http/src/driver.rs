@@ -263,7 +263,7 @@ impl<H> Driver<H> {
         };
         let asked = Asked::of(&req);
         let client = reply.client();
-        let mut books = Books::open(&*self.hooks, at, asked, client.clone());
+        let mut books = Books::open(&*self.hooks, at, asked, &client);
         let mut outcome = self.decide(engine, &mut books, req, &mut reply).await;
         let deadline = books.deadline;
         if let Ok(Outcome::Response(res)) = &mut outcome
@@ -320,8 +320,7 @@ impl<H> Driver<H> {
     where
         H: HttpHooks<A::Conn>,
     {
-        let at = books.at;
-        let client = reply.client();
+        let (at, client) = (books.at, books.client);
         if !books.asked.is_safe() && at.info.tls().is_some_and(TlsFacts::may_be_replay) {
             // RFC 8470 section 5.2: it is worth a round trip to know that the client has said this, and once.
             let too_early = respond::plain(StatusCode::TOO_EARLY);
@@ -329,7 +328,7 @@ impl<H> Driver<H> {
         }
         let hook = self.hooks.on_request(at, &mut books.cx, &mut req);
         let desk = self.dispatch.desk();
-        let mut going = match Attended::by(&client, hook).await? {
+        let mut going = match Attended::by(client, hook).await? {
             Route::Table => match desk.decide(&books.asked, &mut req, at.info)? {
                 Decision::Go(going) => going,
                 Decision::Answer(response) => return Ok(Outcome::Response(Res::from(*response))),
@@ -342,15 +341,15 @@ impl<H> Driver<H> {
         books.course.upstream = Some(going.endpoint.clone());
         let target = &going.endpoint.target;
         let hook = self.hooks.on_upstream(at, &mut books.cx, target, &mut req);
-        Attended::by(&client, hook).await?;
+        Attended::by(client, hook).await?;
         if books.asked.is_connect() {
             let open = engine.offramp().open(target, at.info);
-            let far = Attended::by(&client, open).await?;
+            let far = Attended::by(client, open).await?;
             let tunnel = (Layer::Connect, Opening::Connect, far);
             return Ok(Outcome::Tunnel(Box::new(tunnel)));
         }
         books.deadline = going.deadline(books.asked.patience());
-        let call = forward::call(req, &going, at.info, reply, &mut books.course);
+        let call = forward::call(req, &going, at.info, (client, reply), &mut books.course);
         let called = Until::new(books.deadline, call).await?;
         Ok(match called {
             Called::Response(mut res) => {

@@ -89,7 +89,7 @@ impl<'a> Trip<'a> {
         course: &Course,
     ) -> Result<Connection> {
         let endpoint = between.endpoint;
-        let options = &self.going.options;
+        let options = self.going.options();
         let (ticket, send) = loop {
             if endpoint.speaks() == Speaks::Http1 {
                 let opened = self.open(between, course).await?;
@@ -195,7 +195,7 @@ impl<'a> Trip<'a> {
     }
 
     fn over_http1(self, errand: &mut Errand, between: Between<'_>, link: Arc<Link>) -> Call<'a> {
-        let options = &self.going.options;
+        let options = self.going.options();
         let head = errand.write(between);
         let upload = (!errand.framing.is_empty()).then(|| {
             let mut copy = Out::take();
@@ -234,7 +234,7 @@ impl<'a> Trip<'a> {
         }
         let wire = h2::client::Wire::new(response, tunnel, ticket);
         let wire = Wire::Http2(Box::new(wire));
-        let options = &self.going.options;
+        let options = self.going.options();
         Ok(Call::new(wire, upload, self.client.alarm(), options))
     }
 }

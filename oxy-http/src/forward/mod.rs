@@ -114,17 +114,12 @@ pub(crate) fn call<'a>(
     req: Req,
     going: &'a Going,
     of: &'a FlowInfo,
-    reply: &'a mut Reply,
+    (client, reply): (&'a Client, &'a mut Reply),
     course: &'a mut Course,
 ) -> BoxFuture<'a, Result<Called>> {
-    let client = reply.client();
     pinned(move || async move {
         let mut errand = Errand::new(req);
-        let trip = Trip {
-            going,
-            of,
-            client: &client,
-        };
+        let trip = Trip { going, of, client };
         trip.run(&mut errand, reply, course).await
     })
 }
@@ -144,7 +139,7 @@ impl<'a> Trip<'a> {
         reply: &mut Reply,
         course: &mut Course,
     ) -> Result<Called> {
-        let options = &self.going.options;
+        let options = self.going.options();
         if let Some(response) = errand.goes_on(&options.forward)? {
             return Ok(Called::Response(Res::from(*response)));
         }
@@ -170,7 +165,7 @@ impl<'a> Trip<'a> {
         reply: &mut Reply,
         course: &mut Course,
     ) -> Result<Called> {
-        let options = &self.going.options;
+        let options = self.going.options();
         let mut endpoint = self.going.endpoint.clone();
         loop {
             let (failure, verdict) = match tried {
@@ -244,7 +239,7 @@ impl<'a> Trip<'a> {
         let between = Between {
             client: self.of,
             endpoint,
-            options: &self.going.options,
+            options: self.going.options(),
             upstream_host: self.going.upstream_host,
         };
         if let Some(hedge) = self.hedge(errand) {
@@ -337,7 +332,7 @@ impl<'a> Trip<'a> {
 
     /// Whether another try that costs so much may be made; it is paid for then.
     fn may(self, cost: Cost, course: &mut Course) -> bool {
-        let max = self.going.options.retry.max;
+        let max = self.going.options().retry.max;
         match cost {
             Cost::Nothing => {
                 let may = max > 0 && course.refusals < REFUSALS_MAX;
@@ -433,7 +428,7 @@ impl<'a> Trip<'a> {
         mut course: Course,
     ) -> BoxFuture<'a, Result<(Arrived, Errand, Course), Failure>> {
         Box::pin(async move {
-            let options = &self.going.options;
+            let options = self.going.options();
             let between = Between {
                 client: self.of,
                 endpoint: &endpoint,

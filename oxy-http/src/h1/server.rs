@@ -42,6 +42,7 @@ pub(crate) struct Conn {
     pub(crate) link: Arc<Link>,
     pub(crate) alarm: Alarm,
     pub(crate) options: Arc<HttpOptions>,
+    drain: Drain,
     slot: Arc<Slot>,
     /// Whether the connection may live after the response that was sent last.
     persists: AtomicBool,
@@ -50,7 +51,6 @@ pub(crate) struct Conn {
 /// Reads requests.
 pub(crate) struct Server {
     conn: Arc<Conn>,
-    drain: Drain,
     /// What has been read of the next head, or beyond the last message.
     ahead: Option<Buffer>,
     /// How much of it has been looked at for a line's end.
@@ -85,6 +85,7 @@ impl Server {
             link,
             alarm: Alarm::new(),
             options,
+            drain,
             slot: Arc::default(),
             persists: AtomicBool::new(true),
         });
@@ -96,7 +97,6 @@ impl Server {
         });
         Self {
             conn,
-            drain,
             ahead,
             scanned: 0,
             away: false,
@@ -153,21 +153,16 @@ impl Server {
 
     /// Reads more of a head; false at the end.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool>> {
-        let link = self.conn.link.clone();
         let idle = self.ahead.is_none();
-        let n = if idle {
-            self.poll_first(cx, &link)
-        } else {
-            match &mut self.ahead {
-                Some(buffer) => {
-                    buffer.reserve(1);
-                    let read = link.poll_read(cx, buffer.spare());
-                    if let Poll::Ready(Ok(n)) = read {
-                        buffer.advance(n);
-                    }
-                    read
+        let n = match &mut self.ahead {
+            None => self.poll_first(cx),
+            Some(buffer) => {
+                buffer.reserve(1);
+                let read = self.conn.link.poll_read(cx, buffer.spare());
+                if let Poll::Ready(Ok(n)) = read {
+                    buffer.advance(n);
                 }
-                None => Poll::Pending,
+                read
             }
         };
         match n {
@@ -181,7 +176,7 @@ impl Server {
             Poll::Ready(Ok(_)) => Poll::Ready(Ok(true)),
             Poll::Ready(Err(_)) => Poll::Ready(Ok(false)),
             Poll::Pending => {
-                if idle && !self.leaving && !self.drain.is_serving() {
+                if idle && !self.leaving && !self.conn.drain.is_serving() {
                     // A request may be on its way right now: it is answered, and told to be the last.
                     self.leaving = true;
                     self.conn
@@ -200,7 +195,8 @@ impl Server {
     }
 
     /// Reads the first bytes of a head, taking a buffer only when there are any.
-    fn poll_first(&mut self, cx: &mut Context<'_>, link: &Link) -> Poll<std::io::Result<usize>> {
+    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        let link = &self.conn.link;
         // A connection that has just been accepted counts as readable: its first bytes are often there.
         ready!(link.poll_readable(cx))?;
         let mut buffer = Buffer::new();
@@ -220,8 +216,7 @@ impl Server {
             conn: conn.clone(),
             minor: index.minor,
             method: MethodKind::of(index.method.of(head)),
-            keep_alive: index.keep_alive && self.drain.is_serving(),
-            drain: self.drain.clone(),
+            keep_alive: index.keep_alive && conn.drain.is_serving(),
             answered: false,
         };
         conn.persists.store(false, Relaxed);
@@ -388,7 +383,6 @@ pub(crate) struct Reply {
     minor: u8,
     method: MethodKind,
     keep_alive: bool,
-    drain: Drain,
     answered: bool,
 }
 
@@ -430,11 +424,11 @@ impl Reply {
     /// Answers. The body is written as it comes, and the request's goes on meanwhile.
     pub(crate) fn send(mut self, res: Res) -> Sending {
         self.answered = true;
-        let keep_alive = self.keep_alive && self.drain.is_serving();
+        let keep_alive = self.keep_alive && self.conn.drain.is_serving();
         let (pump, persists) = self.stage(res, keep_alive);
         self.conn.alarm.set(self.conn.options.timeouts.body);
         Sending {
-            conn: self.conn.clone(),
+            reply: self,
             pump,
             persists,
             whole: false,
@@ -530,7 +524,8 @@ fn established() -> Out {
 
 /// A response on its way.
 pub(crate) struct Sending {
-    conn: Arc<Conn>,
+    /// What it answers for, which has been answered.
+    reply: Reply,
     pump: Pump,
     /// Whether the connection lives after it.
     persists: bool,
@@ -546,7 +541,7 @@ impl Sending {
 
     /// Writes on; ready at the end, whichever it is.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let Self { conn, pump, .. } = self;
+        let (conn, pump) = (&self.reply.conn, &mut self.pump);
         let result = ready!(pump.poll_response(cx, &conn.alarm, &conn.options));
         if result.is_ok() {
             conn.persists.store(self.persists, Relaxed);
@@ -560,7 +555,7 @@ impl Drop for Sending {
     fn drop(&mut self) {
         // A response that is ended by the connection's end must not look as if it were whole, whatever cut it.
         if !self.whole && self.pump.is_delimited_by_close() {
-            self.conn.link.abort(0);
+            self.reply.conn.link.abort(0);
         }
     }
 }
