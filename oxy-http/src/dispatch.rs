@@ -51,21 +51,21 @@ pub(crate) struct Desk {
 }
 
 /// What becomes of a request.
-pub(crate) enum Decision {
-    Go(Going),
+pub(crate) enum Decision<'d> {
+    Go(Going<'d>),
     Answer(Box<Response<Body>>),
 }
 
 /// A request's way to an origin.
-pub(crate) struct Going {
+pub(crate) struct Going<'d> {
     /// None if it goes to one place only.
-    pub(crate) backend: Option<Arc<Backend>>,
+    pub(crate) backend: Option<&'d Backend>,
     pub(crate) pick: Option<Pick>,
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) route: Option<Arc<Route>>,
     /// What its route says otherwise than the desk.
-    policy: Option<Arc<HttpOptions>>,
-    pub(crate) desk: Arc<Desk>,
+    policy: Option<&'d HttpOptions>,
+    pub(crate) desk: &'d Desk,
     /// What the endpoint is chosen by, where it is.
     pub(crate) key: Option<u64>,
     /// The origin is asked by its own name.
@@ -156,18 +156,18 @@ impl Desk {
     }
 
     /// A place that a hook names.
-    pub(crate) fn to(self: &Arc<Self>, target: &Target) -> Going {
+    pub(crate) fn to(&self, target: &Target) -> Going<'_> {
         self.going(self.open.endpoint(target, None))
     }
 
-    fn going(self: &Arc<Self>, endpoint: Arc<Endpoint>) -> Going {
+    fn going(&self, endpoint: Arc<Endpoint>) -> Going<'_> {
         Going {
             backend: None,
             pick: None,
             endpoint,
             route: None,
             policy: None,
-            desk: self.clone(),
+            desk: self,
             key: None,
             upstream_host: false,
             edits: None,
@@ -177,11 +177,11 @@ impl Desk {
 
     /// Where a request goes that no hook routes. What its route changes about it is changed.
     pub(crate) fn decide(
-        self: &Arc<Self>,
+        &self,
         asked: &Asked,
         req: &mut Req,
         of: &FlowInfo,
-    ) -> Result<Decision> {
+    ) -> Result<Decision<'_>> {
         if asked.is_connect() || self.backends.is_empty() && self.table.is_none() {
             return self.forward(asked).map(Decision::Go);
         }
@@ -264,11 +264,11 @@ impl Desk {
         })
     }
 
-    fn go(self: &Arc<Self>, changes: Changes, req: &mut Req) -> Result<Going> {
+    fn go(&self, changes: Changes, req: &mut Req) -> Result<Going<'_>> {
         let backend = self.backends.get(changes.backend).ok_or_else(no_route)?;
         let wish = Wish::of(backend, req, changes.key);
         let mut going = self.pick(backend, &wish)?;
-        going.policy = self.policies.get(&address(&changes.route)).cloned();
+        going.policy = self.policies.get(&address(&changes.route)).map(|options| &**options);
         going.edits = changes.response;
         going.cookies.extend(changes.cookie);
         going.upstream_host = changes.host == NewHost::Upstream;
@@ -302,17 +302,17 @@ impl Desk {
         Ok(going)
     }
 
-    fn pick(self: &Arc<Self>, backend: &Arc<Backend>, wish: &Wish) -> Result<Going> {
+    fn pick<'d>(&'d self, backend: &'d Backend, wish: &Wish) -> Result<Going<'d>> {
         let pick = backend.balancer.pick(&wish.want())?;
         let mut going = self.going(backend.endpoint(&pick)?);
-        going.backend = Some(backend.clone());
+        going.backend = Some(backend);
         going.pick = Some(pick);
         going.key = wish.key;
         Ok(going)
     }
 
     /// RFC 9112 section 3.2.2: what is meant for a proxy has the absolute form.
-    fn forward(self: &Arc<Self>, asked: &Asked) -> Result<Going> {
+    fn forward(&self, asked: &Asked) -> Result<Going<'_>> {
         if asked.is_connect() && !self.plan.forward {
             return Err(Error::down(ErrorKind::Denied).context("CONNECT is not served here"));
         }
@@ -352,10 +352,10 @@ impl Desk {
     }
 }
 
-impl Going {
+impl Going<'_> {
     /// What is in force for the request.
     pub(crate) fn options(&self) -> &HttpOptions {
-        self.policy.as_deref().unwrap_or(&self.desk.options)
+        self.policy.unwrap_or(&self.desk.options)
     }
 
     /// When the exchange has to be over: by its route, or because the client does not wait for longer.

@@ -112,7 +112,7 @@ impl From<Error> for Failure {
 /// takes six times as long: `self` and what else is large is handed down by reference, as an async fn holds its arguments twice.
 pub(crate) fn call<'a>(
     req: Req,
-    going: &'a Going,
+    going: &'a Going<'a>,
     of: &'a FlowInfo,
     (client, reply): (&'a Client, &'a mut Reply),
     course: &'a mut Course,
@@ -127,7 +127,7 @@ pub(crate) fn call<'a>(
 /// A request's way to an origin and back.
 #[derive(Clone, Copy)]
 struct Trip<'a> {
-    going: &'a Going,
+    going: &'a Going<'a>,
     of: &'a FlowInfo,
     client: &'a Client,
 }
