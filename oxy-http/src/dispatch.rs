@@ -268,7 +268,10 @@ impl Desk {
         let backend = self.backends.get(changes.backend).ok_or_else(no_route)?;
         let wish = Wish::of(backend, req, changes.key);
         let mut going = self.pick(backend, &wish)?;
-        going.policy = self.policies.get(&address(&changes.route)).map(|options| &**options);
+        going.policy = self
+            .policies
+            .get(&address(&changes.route))
+            .map(|options| &**options);
         going.edits = changes.response;
         going.cookies.extend(changes.cookie);
         going.upstream_host = changes.host == NewHost::Upstream;
