@@ -4,7 +4,7 @@
 //! hold a [`Guard`]; [`Drain::drained`] waits until the last is gone.
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
@@ -45,12 +45,8 @@ impl Drain {
     /// A child: it follows this node's stage and may go ahead of it.
     #[must_use]
     pub fn child(&self) -> Self {
+        let mut children = self.0.children();
         let node = Node::new(self.stage());
-        let mut children = self
-            .0
-            .children
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
         children.retain(|child| child.strong_count() > 0);
         children.push(Arc::downgrade(&node));
         Self(node)
@@ -135,18 +131,23 @@ impl Node {
         })
     }
 
+    /// Children are told first: whoever waits on this node may end what waits on them.
     fn advance(&self, stage: Stage) {
-        if self.stage.fetch_max(stage as u8, Ordering::Relaxed) < stage as u8 {
-            self.changed.notify_waiters();
-        }
-        let children = self
-            .children
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        for child in children.iter().filter_map(Weak::upgrade) {
+        let children = self.children();
+        // With the children locked: one that is made in this moment is among them, or begins at this stage.
+        let is_news = self.stage.fetch_max(stage as u8, Ordering::Relaxed) < stage as u8;
+        let known = children.clone();
+        drop(children);
+        for child in known.iter().filter_map(Weak::upgrade) {
             child.advance(stage);
         }
+        if is_news {
+            self.changed.notify_waiters();
+        }
+    }
+
+    fn children(&self) -> MutexGuard<'_, Vec<Weak<Self>>> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -160,6 +161,8 @@ impl Drop for Guard {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Wake};
+
     use super::*;
 
     #[tokio::test]
@@ -175,6 +178,30 @@ mod tests {
         right.reached(Stage::Draining).await;
         root.abort();
         assert_eq!(left.child().stage(), Stage::Aborting);
+    }
+
+    /// Writes down that it was woken.
+    struct Note(&'static str, Arc<Mutex<Vec<&'static str>>>);
+
+    impl Wake for Note {
+        fn wake(self: Arc<Self>) {
+            self.1.lock().unwrap().push(self.0);
+        }
+    }
+
+    #[test]
+    fn who_waits_below_learns_first() {
+        let root = Drain::new();
+        let child = root.child();
+        let woken = Arc::default();
+        let mut above = Box::pin(root.reached(Stage::Aborting));
+        let mut below = Box::pin(child.reached(Stage::Aborting));
+        for (name, waits) in [("above", above.as_mut()), ("below", below.as_mut())] {
+            let waker = Arc::new(Note(name, Arc::clone(&woken))).into();
+            assert!(waits.poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        root.abort();
+        assert_eq!(*woken.lock().unwrap(), ["below", "above"]);
     }
 
     #[tokio::test]

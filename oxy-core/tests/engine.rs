@@ -227,6 +227,25 @@ fn a_drain_lets_flows_finish_and_cuts_them_in_the_end() {
     }
 }
 
+#[test]
+fn each_flow_learns_why_it_is_cut() {
+    let server = echo();
+    // More than the event loop polls in one turn.
+    for flows in [1, 150] {
+        let (hooks, ends) = books(|_| Ok(Verdict::Continue));
+        let (running, address) = start(hooks, |proxy| proxy.to(server));
+        let mut clients: Vec<_> = (0..flows).map(|_| connect(address)).collect();
+        for client in &mut clients {
+            talk(client).unwrap();
+        }
+        drop(running);
+        let cut = Ended::Failed(ErrorKind::Draining, Side::Local);
+        for _ in clients {
+            assert_eq!(next(&ends), (Layer::Tcp, cut));
+        }
+    }
+}
+
 /// Reaches one end of a stream in memory, whose other end answers nothing.
 struct Nowhere;
 

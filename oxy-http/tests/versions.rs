@@ -656,11 +656,12 @@ fn a_client_that_gives_up_is_given_up_for() {
 
 #[test]
 fn prior_knowledge_is_told_from_requests_at_every_split() {
-    let bench = Bench::new(|| Origin::answering("HTTP/1.1 204 No Content\r\n\r\n"));
+    let origin = Origin::answering("HTTP/1.1 204 No Content\r\n\r\n");
+    let (running, address) = proxy(origin.address(), Protocol::Http1);
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     for cut in 1..preface.len() {
         run(async {
-            let mut socket = TcpStream::connect(bench.address()).await.unwrap();
+            let mut socket = TcpStream::connect(address).await.unwrap();
             socket.set_nodelay(true).unwrap();
             socket.write_all(&preface[..cut]).await.unwrap();
             tokio::task::yield_now().await;
@@ -671,6 +672,6 @@ fn prior_knowledge_is_told_from_requests_at_every_split() {
             assert_eq!(head[3..5], [4, 0]);
         });
     }
-    assert!(eventually(|| bench.flows() == 0));
-    bench.finish_with_pool();
+    assert!(eventually(|| running.workers()[0].open_flows() == 0));
+    running.stop().unwrap();
 }

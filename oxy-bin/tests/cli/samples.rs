@@ -79,7 +79,7 @@ fn edge_tls() {
     let cookie = cookie.split(';').next().unwrap();
     assert!(cookie.starts_with("shop_origin="), "{cookie}");
     let mut others = BTreeSet::new();
-    for _ in 0..8 {
+    for _ in 0..100 {
         let again = client().field("cookie", cookie);
         assert_eq!(
             again.get(edge, "shop.example", "/").unwrap().body,
@@ -87,6 +87,10 @@ fn edge_tls() {
         );
         let other = client().speaking("http/1.1").get(edge, "shop.example", "/");
         others.insert(other.unwrap().body);
+        // Where both have as little to do, chance decides.
+        if others.len() == 2 {
+            break;
+        }
     }
     assert_eq!(others.len(), 2, "{others:?}");
     assert_eq!(
