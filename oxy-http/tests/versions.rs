@@ -22,7 +22,7 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use oxy_core::{Proxy, Running, Target};
 use oxy_http::{Http, HttpOptions, HttpProxy, Protocol};
-use support::{Bench, Origin, PATIENCE, eventually};
+use support::{Origin, PATIENCE, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

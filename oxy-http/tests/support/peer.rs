@@ -161,9 +161,14 @@ impl Peer {
         }
     }
 
-    /// The next head as it came, blank line included.
+    /// A value may hold bytes that are no text (RFC 9110 section 5.5): they are replaced.
+    fn text_until(&mut self, mark: &[u8]) -> Result<String, End> {
+        Ok(String::from_utf8_lossy(&self.read_until(mark)?).into_owned())
+    }
+
+    /// The next head as it came, blank line included; see [`Peer::text_until`].
     pub fn raw_head(&mut self) -> Result<String, End> {
-        Ok(String::from_utf8(self.read_until(b"\r\n\r\n")?).unwrap())
+        self.text_until(b"\r\n\r\n")
     }
 
     /// The next head; its body, if any, is not read.
@@ -201,7 +206,7 @@ impl Peer {
     pub fn body(&mut self, message: &mut Message, until_close: bool) -> Result<(), End> {
         if message.field("transfer-encoding").as_deref() == Some("chunked") {
             loop {
-                let line = String::from_utf8(self.read_until(b"\r\n")?).unwrap();
+                let line = self.text_until(b"\r\n")?;
                 let size = line.trim_end().split(';').next().unwrap_or_default();
                 let size = usize::from_str_radix(size, 16).unwrap();
                 if size == 0 {
@@ -211,7 +216,7 @@ impl Peer {
                 assert_eq!(self.try_read(2)?, b"\r\n");
             }
             loop {
-                let line = String::from_utf8(self.read_until(b"\r\n")?).unwrap();
+                let line = self.text_until(b"\r\n")?;
                 if line == "\r\n" {
                     return Ok(());
                 }
