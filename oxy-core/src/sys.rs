@@ -1,13 +1,71 @@
 //! System calls that no safe wrapper offers. The only `unsafe` of this crate lives here.
 #![expect(
     unsafe_code,
-    reason = "socket options and batches of datagrams, which rustix and socket2 do not have"
+    reason = "socket options and batches of datagrams, which rustix and socket2 do not have, and the event loop's part of what
+        holds a descriptor"
 )]
 
 use std::io::{self, IoSliceMut};
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// `socket` with the event loop that runs here.
+pub(crate) fn register(socket: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd is open, the same one, and nobody else's, for as long as it lives.
+    Ok(unsafe { AsyncFd::register_with_interest(socket, interest) }?)
+}
+
+/// A socket that the event loop is told of when it matters.
+pub(crate) struct LateSocket {
+    /// Declared, and so dropped, before the socket.
+    registered: OnceLock<AsyncFd<Number>>,
+    socket: OwnedFd,
+}
+
+/// A descriptor's number.
+pub(crate) struct Number(RawFd);
+
+impl AsRawFd for Number {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}
+
+impl LateSocket {
+    pub(crate) fn new(socket: OwnedFd) -> Self {
+        Self {
+            registered: OnceLock::new(),
+            socket,
+        }
+    }
+
+    /// What the event loop knows, if it has been told.
+    pub(crate) fn registered(&self) -> Option<&AsyncFd<Number>> {
+        self.registered.get()
+    }
+
+    /// Tells the event loop that runs here, if nobody has. It then says first of all what the socket is ready for already.
+    pub(crate) fn register(&self) -> io::Result<&AsyncFd<Number>> {
+        if let Some(registered) = self.registered.get() {
+            return Ok(registered);
+        }
+        let number = Number(self.socket.as_raw_fd());
+        // SAFETY: `socket` is never replaced, and closed only after `registered`, out of which nothing is moved, is dropped.
+        let registered = unsafe { AsyncFd::register(number) }?;
+        Ok(self.registered.get_or_init(|| registered))
+    }
+}
+
+impl AsFd for LateSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
 
 /// `TCP_FASTOPEN`: how many Fast Open requests (RFC 7413) may be pending on a listener.
 pub(crate) fn set_fastopen(socket: impl AsFd, queue: u32) -> io::Result<()> {

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use oxy_core::buffer::Buffer;
-use oxy_core::clock::Alarm;
+use oxy_core::clock::{self, Alarm};
 use oxy_core::{Error, ErrorKind, Result, Retry, Side};
 
 use crate::attended::gone;
@@ -27,6 +27,10 @@ pub(crate) const MAX_INTERIM: u32 = 32;
 /// before it goes on by itself.
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 
+/// From when on a client that has a connection to itself is watched while it waits: most answers are there before, and what
+/// is spared is all that the event loop would have had to know of a connection with one request.
+const LATE: Duration = clock::TICK;
+
 /// An exchange with an origin, under way.
 pub(crate) struct Call<'a> {
     pub(crate) wire: Wire,
@@ -40,6 +44,9 @@ pub(crate) struct Call<'a> {
     upload_failed: Option<Error>,
     interim: u32,
     waits_to_continue: bool,
+    /// Whether the answer takes so long that a look at the client is worth its while; where its body is sent, it is looked
+    /// at for that.
+    is_late: bool,
 }
 
 /// Where the answer comes from.
@@ -95,6 +102,7 @@ impl<'a> Call<'a> {
         options: &'a HttpOptions,
     ) -> Self {
         let mut waits_to_continue = false;
+        let is_late = upload.is_some() || options.timeouts.first_byte <= LATE;
         if let Some(upload) = &mut upload {
             waits_to_continue = upload.body().is_expecting();
             upload.hold(waits_to_continue);
@@ -107,6 +115,7 @@ impl<'a> Call<'a> {
             sent: None,
             upload_failed: None,
             interim: 0,
+            is_late,
             waits_to_continue,
         };
         call.wait_on();
@@ -138,7 +147,7 @@ impl<'a> Call<'a> {
     }
 
     /// The next response head, interim ones too; the request is sent meanwhile, and `client` is watched once it has sent
-    /// all. Cancel safe.
+    /// all and waited for a moment. Cancel safe.
     pub(crate) async fn answer(&mut self, client: &Client) -> Result<Answer> {
         poll_fn(|cx| {
             if let Wire::Http1(wire) = &mut self.wire
@@ -147,7 +156,11 @@ impl<'a> Call<'a> {
                 return Poll::Pending;
             }
             let answer = self.poll_answer(cx);
-            if answer.is_pending() && self.upload.is_none() && client.poll_gone(cx).is_ready() {
+            if answer.is_pending()
+                && self.upload.is_none()
+                && (self.is_late || client.is_multiplexed())
+                && client.poll_gone(cx).is_ready()
+            {
                 return Poll::Ready(Err(gone()));
             }
             answer
@@ -169,8 +182,10 @@ impl<'a> Call<'a> {
     pub(crate) fn wait_on(&self) {
         self.alarm.set(if self.waits_to_continue {
             CONTINUE_WAIT
-        } else {
+        } else if self.is_late {
             self.options.timeouts.first_byte
+        } else {
+            LATE
         });
     }
 
@@ -184,6 +199,13 @@ impl<'a> Call<'a> {
             return Poll::Ready(self.judge(answer));
         }
         if self.alarm.poll_expired(cx).is_ready() {
+            if !self.is_late {
+                self.is_late = true;
+                let rest = self.options.timeouts.first_byte.saturating_sub(LATE);
+                self.alarm.set(rest);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             if self.waits_to_continue {
                 // The origin is in no hurry to say so: the body's first read tells the client itself.
                 self.waits_to_continue = false;

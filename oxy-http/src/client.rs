@@ -32,6 +32,11 @@ impl Client {
         }
     }
 
+    /// Whether other exchanges share its connection.
+    pub(crate) fn is_multiplexed(&self) -> bool {
+        matches!(self, Self::Http2(_))
+    }
+
     /// Ready once the client has given the exchange up. Nothing is consumed. Cancel safe.
     pub(crate) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {

@@ -1,5 +1,6 @@
 //! What a flow carries.
 
+mod accepted;
 mod datagram;
 mod stream;
 mod udp;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -12,6 +12,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::accepted::Accepted;
 use crate::buffer::Buffer;
 use crate::meter::Meter;
 use crate::{Error, Result, Side};
@@ -58,6 +59,8 @@ pub struct Link {
 enum Kind {
     Tcp(TcpStream),
     Unix(UnixStream),
+    AcceptedTcp(Accepted),
+    AcceptedUnix(Accepted),
     Other(Mutex<Other>),
 }
 
@@ -68,12 +71,13 @@ struct Other {
     ended: bool,
 }
 
-/// Runs `$body` with `$socket` bound to the socket of either kind.
+/// Runs `$body` with `$socket` bound to the socket of any kind.
 macro_rules! with_socket {
     ($kind:expr, $socket:ident => $body:expr, $other:ident => $else:expr) => {
         match $kind {
             Kind::Tcp($socket) => $body,
             Kind::Unix($socket) => $body,
+            Kind::AcceptedTcp($socket) | Kind::AcceptedUnix($socket) => $body,
             Kind::Other($other) => $else,
         }
     };
@@ -99,7 +103,7 @@ impl Link {
 
     /// Whether it is a TCP connection.
     pub(crate) fn is_tcp(&self) -> bool {
-        matches!(self.kind, Kind::Tcp(_))
+        matches!(self.kind, Kind::Tcp(_) | Kind::AcceptedTcp(_))
     }
 
     /// Ready once a read would return something: bytes, the end, or an error. No buffer is needed while it is pending.
@@ -155,14 +159,33 @@ impl Link {
     }
 
     /// Whether an idle stream has nothing to say, as it should: false once the peer has closed it, reset it, or sent
-    /// something that nobody asked for. Costs a system call only if an event has come in.
+    /// something that nobody asked for. Costs a system call only if an event has come in, or none would.
     pub fn is_quiet(&self) -> bool {
-        with_socket!(&self.kind, socket => {
-            let peeked = socket.try_io(Interest::READABLE, || recv(socket, &mut [0], RecvFlags::PEEK));
-            matches!(peeked, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
-        }, other => {
-            other_of(other).is_quiet()
-        })
+        match &self.kind {
+            Kind::Other(other) => other_of(other).is_quiet(),
+            _ => matches!(self.peek(), Err(e) if e.kind() == io::ErrorKind::WouldBlock),
+        }
+    }
+
+    /// Whether nothing lies unread, so that dropping the stream is no reset to a peer that has yet to read. Costs what
+    /// [`Link::is_quiet`] costs.
+    pub fn is_read_out(&self) -> bool {
+        match &self.kind {
+            Kind::Other(other) => other_of(other).is_quiet(),
+            _ => !matches!(self.peek(), Ok(1..)),
+        }
+    }
+
+    /// How much of a byte lies unread in a socket: none at its end.
+    fn peek(&self) -> io::Result<usize> {
+        if let Kind::AcceptedTcp(socket) | Kind::AcceptedUnix(socket) = &self.kind
+            && !socket.is_registered()
+        {
+            return recv(socket, &mut [0], RecvFlags::PEEK);
+        }
+        with_socket!(&self.kind,
+            socket => socket.try_io(Interest::READABLE, || recv(socket, &mut [0], RecvFlags::PEEK)),
+            _other => Err(io::ErrorKind::Unsupported.into()))
     }
 
     /// Ready once the peer has reset the stream: for watching a client that waits. Nothing is consumed. A peer that has
@@ -276,10 +299,13 @@ impl Link {
     /// Makes the peer see an error (a reset, on TCP) when the stream is dropped, or at once.
     pub fn abort(&self, code: u64) {
         match &self.kind {
-            Kind::Tcp(socket) => {
-                let _ = socket2::SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
+            Kind::Tcp(_) | Kind::AcceptedTcp(_) => {
+                if let Some(socket) = self.socket() {
+                    let socket = socket2::SockRef::from(&socket);
+                    let _ = socket.set_linger(Some(std::time::Duration::ZERO));
+                }
             }
-            Kind::Unix(_) => {}
+            Kind::Unix(_) | Kind::AcceptedUnix(_) => {}
             Kind::Other(other) => other_of(other).io.abort(code),
         }
     }
@@ -346,8 +372,8 @@ impl Other {
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            Kind::Tcp(_) => f.write_str("Link(tcp)"),
-            Kind::Unix(_) => f.write_str("Link(unix)"),
+            Kind::Tcp(_) | Kind::AcceptedTcp(_) => f.write_str("Link(tcp)"),
+            Kind::Unix(_) | Kind::AcceptedUnix(_) => f.write_str("Link(unix)"),
             Kind::Other(_) => f.write_str("Link(other)"),
         }
     }
@@ -375,6 +401,17 @@ impl StreamIo {
     pub fn pair(capacity: usize) -> (Self, Self) {
         let (left, right) = tokio::io::duplex(capacity);
         (Self::new(left), Self::new(right))
+    }
+
+    /// A stream over a TCP connection that has just been accepted, and does not block. The event loop learns of it once it
+    /// has to be waited for.
+    pub(crate) fn accepted_tcp(socket: OwnedFd) -> Self {
+        Self::from_link(Link::new(Kind::AcceptedTcp(Accepted::new(socket))))
+    }
+
+    /// As [`StreamIo::accepted_tcp`], of a Unix socket.
+    pub(crate) fn accepted_unix(socket: OwnedFd) -> Self {
+        Self::from_link(Link::new(Kind::AcceptedUnix(Accepted::new(socket))))
     }
 
     /// A stream over `link`, with nothing read ahead.
@@ -503,6 +540,17 @@ mod tests {
         (listener.accept().await.unwrap().0.into(), client.into())
     }
 
+    /// The first as a listener hands it out.
+    async fn accepted() -> (StreamIo, StreamIo) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let socket = listener.accept().unwrap().0;
+        socket.set_nonblocking(true).unwrap();
+        (StreamIo::accepted_tcp(socket.into()), client.into())
+    }
+
     async fn peeks_without_consuming(mut here: StreamIo, mut there: StreamIo) {
         there.write_all(b"hel").await.unwrap();
         assert_eq!(here.peek(2).await.unwrap(), b"hel");
@@ -525,6 +573,12 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_accepted_socket_can_be_peeked() {
+        let (here, there) = accepted().await;
+        peeks_without_consuming(here, there).await;
+    }
+
+    #[tokio::test]
     async fn memory_can_be_peeked() {
         let (here, there) = StreamIo::pair(64);
         peeks_without_consuming(here, there).await;
@@ -532,15 +586,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_quiet_stream_is_one_that_is_open_and_silent() {
-        for (here, mut there) in [sockets().await, StreamIo::pair(64)] {
-            assert!(here.link().is_quiet());
+        for (here, mut there) in [sockets().await, accepted().await, StreamIo::pair(64)] {
+            assert!(here.link().is_quiet() && here.link().is_read_out());
             there.write_all(b"!").await.unwrap();
             std::future::poll_fn(|cx| here.link().poll_readable(cx))
                 .await
                 .unwrap();
-            assert!(!here.link().is_quiet());
+            assert!(!here.link().is_quiet() && !here.link().is_read_out());
         }
-        for (here, there) in [sockets().await, StreamIo::pair(64)] {
+        for (here, there) in [sockets().await, accepted().await, StreamIo::pair(64)] {
             drop(there);
             std::future::poll_fn(|cx| here.link().poll_readable(cx))
                 .await
@@ -551,21 +605,22 @@ mod tests {
 
     #[tokio::test]
     async fn only_a_reset_is_the_end_of_a_peer() {
-        let (here, there) = sockets().await;
-        let mut gone = std::pin::pin!(std::future::poll_fn(|cx| here.link().poll_reset(cx)));
-        assert!(is_pending_still(&mut gone).await);
-        there.link().abort(0);
-        drop(there);
-        gone.await;
-
-        let (here, mut there) = sockets().await;
-        there.write_all(b"more").await.unwrap();
-        there.shutdown().await.unwrap();
-        std::future::poll_fn(|cx| here.link().poll_readable(cx))
-            .await
-            .unwrap();
-        let mut gone = std::pin::pin!(std::future::poll_fn(|cx| here.link().poll_reset(cx)));
-        assert!(is_pending_still(&mut gone).await);
+        for (here, there) in [sockets().await, accepted().await] {
+            let mut gone = std::pin::pin!(std::future::poll_fn(|cx| here.link().poll_reset(cx)));
+            assert!(is_pending_still(&mut gone).await);
+            there.link().abort(0);
+            drop(there);
+            gone.await;
+        }
+        for (here, mut there) in [sockets().await, accepted().await] {
+            there.write_all(b"more").await.unwrap();
+            there.shutdown().await.unwrap();
+            std::future::poll_fn(|cx| here.link().poll_readable(cx))
+                .await
+                .unwrap();
+            let mut gone = std::pin::pin!(std::future::poll_fn(|cx| here.link().poll_reset(cx)));
+            assert!(is_pending_still(&mut gone).await);
+        }
     }
 
     /// Whether `future` has still nothing to say.
@@ -575,27 +630,28 @@ mod tests {
 
     #[tokio::test]
     async fn a_short_read_does_not_lose_what_comes_later() {
-        let (here, mut there) = sockets().await;
-        for round in 0..100u8 {
-            there.write_all(&[round; 3]).await.unwrap();
-            let mut buf = [0; 16];
-            let n = std::future::poll_fn(|cx| here.link().poll_read(cx, &mut buf))
-                .await
-                .unwrap();
-            assert_eq!(buf[..n], [round; 3]);
+        for (here, mut there) in [sockets().await, accepted().await] {
+            for round in 0..100u8 {
+                there.write_all(&[round; 3]).await.unwrap();
+                let mut buf = [0; 16];
+                let n = std::future::poll_fn(|cx| here.link().poll_read(cx, &mut buf))
+                    .await
+                    .unwrap();
+                assert_eq!(buf[..n], [round; 3]);
+            }
+            drop(there);
+            assert_eq!(
+                std::future::poll_fn(|cx| here.link().poll_read(cx, &mut [0; 4]))
+                    .await
+                    .unwrap(),
+                0
+            );
         }
-        drop(there);
-        assert_eq!(
-            std::future::poll_fn(|cx| here.link().poll_read(cx, &mut [0; 4]))
-                .await
-                .unwrap(),
-            0
-        );
     }
 
     #[tokio::test]
     async fn the_last_bytes_go_with_the_end() {
-        for (here, mut there) in [sockets().await, StreamIo::pair(64)] {
+        for (here, mut there) in [sockets().await, accepted().await, StreamIo::pair(64)] {
             let wrote = std::future::poll_fn(|cx| here.link().poll_write_last(cx, b"bye")).await;
             assert_eq!(wrote.unwrap(), 3);
             std::future::poll_fn(|cx| here.link().poll_shutdown(cx))

@@ -1,15 +1,20 @@
 //! TCP and Unix stream listeners.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with, getsockname};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::limit::{Counts, Limit, Place};
 use super::{AnyOnramp, Bind, Bound, ListenAddr, Onramp, Seed, Site};
@@ -168,7 +173,7 @@ struct Sockets {
 #[derive(Debug)]
 struct Share {
     /// Set on the worker's own thread, whose event loop it belongs to.
-    listener: OnceLock<Listener>,
+    listener: OnceLock<AsyncFd<OwnedFd>>,
     /// Which on-ramp, by its turn, accepts from it.
     holder: AtomicU64,
     file: Option<Arc<SocketFile>>,
@@ -189,12 +194,8 @@ impl Arriving {
     fn arrive(self) -> Result<StreamOnramp> {
         let taken_over = self.fresh.is_none();
         if let Some(socket) = self.fresh {
-            let listener = if self.local.is_none() {
-                UnixListener::from_std(socket.into()).map(Listener::Unix)
-            } else {
-                TcpListener::from_std(socket.into()).map(Listener::Tcp)
-            };
-            let listener = listener.map_err(|e| Error::io(Side::Local, e).context("listening"))?;
+            let listener = crate::sys::register(socket.into(), Interest::READABLE)
+                .map_err(|e| Error::io(Side::Local, e).context("listening"))?;
             let _ = self.share.listener.set(listener);
         }
         Ok(StreamOnramp {
@@ -221,12 +222,6 @@ pub struct StreamOnramp {
     limit: Limit,
 }
 
-#[derive(Debug)]
-enum Listener {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
 /// How long a listener rests when the process is out of descriptors or memory: long enough not to spin, short enough that
 /// a freed descriptor is soon used. What is open goes on meanwhile.
 const REST: Duration = Duration::from_millis(50);
@@ -251,19 +246,10 @@ impl Onramp for StreamOnramp {
                 // What waits in the queue is its successor's.
                 return std::future::pending().await;
             }
-            let accepted = match listener {
-                Listener::Tcp(listener) => listener.accept().await.map(|(socket, peer)| {
-                    let local = self.local.filter(|local| !local.ip().is_unspecified());
-                    let local = local.or_else(|| socket.local_addr().ok());
-                    (Layer::Tcp, StreamIo::from(socket), Some(peer), local)
-                }),
-                Listener::Unix(listener) => listener
-                    .accept()
-                    .await
-                    .map(|(socket, _)| (Layer::Unix, StreamIo::from(socket), None, None)),
-            };
+            let accepted = poll_fn(|cx| poll_accept(listener, cx)).await;
             match accepted {
-                Ok((layer, stream, peer, local)) => {
+                Ok((socket, peer)) => {
+                    let (layer, stream, peer, local) = self.arrived(socket, peer);
                     let Some(place) = self.limit.place(peer.map(|peer| peer.ip())) else {
                         // No polite answer: whoever runs into this limit would make us write many of them.
                         stream.link().abort(0);
@@ -284,7 +270,40 @@ impl Onramp for StreamOnramp {
     }
 }
 
+/// The next connection that waits, as a socket that does not block. Cancel safe.
+fn poll_accept(
+    listener: &AsyncFd<OwnedFd>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<(OwnedFd, Option<SocketAddrAny>)>> {
+    loop {
+        let mut ready = ready!(listener.poll_read_ready(cx))?;
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        if let Ok(accepted) = ready.try_io(|socket| Ok(acceptfrom_with(socket.get_ref(), flags)?)) {
+            return Poll::Ready(accepted);
+        }
+    }
+}
+
 impl StreamOnramp {
+    /// What `socket` is, which has come from `peer`: of which layer, the stream, and its two addresses.
+    fn arrived(
+        &self,
+        socket: OwnedFd,
+        peer: Option<SocketAddrAny>,
+    ) -> (Layer, StreamIo, Option<SocketAddr>, Option<SocketAddr>) {
+        let Some(listening) = self.local else {
+            return (Layer::Unix, StreamIo::accepted_unix(socket), None, None);
+        };
+        let local = if listening.ip().is_unspecified() {
+            let local = getsockname(&socket).ok();
+            local.and_then(|local| local.try_into().ok())
+        } else {
+            Some(listening)
+        };
+        let peer = peer.and_then(|peer| peer.try_into().ok());
+        (Layer::Tcp, StreamIo::accepted_tcp(socket), peer, local)
+    }
+
     fn flow(
         &self,
         layer: Layer,
@@ -305,24 +324,17 @@ impl StreamOnramp {
 impl Share {
     /// Gives the socket the options of whoever takes it over. What the kernel refuses stays as it was.
     fn change(&self, options: &StreamOptions) {
-        let changed = match self.listener.get() {
-            Some(Listener::Tcp(listener)) => {
-                let socket = SockRef::from(listener);
-                vec![
-                    keepalive(&socket, options),
-                    crate::sys::set_fastopen(listener, options.fastopen),
-                    listen(&socket, options),
-                ]
-            }
-            Some(Listener::Unix(listener)) => {
-                let mode = self.file.as_ref().map(|file| set_mode(&file.0, options));
-                vec![
-                    mode.unwrap_or(Ok(())),
-                    listen(&SockRef::from(listener), options),
-                ]
-            }
-            None => Vec::new(),
+        let Some(socket) = self.listener.get().map(SockRef::from) else {
+            return;
         };
+        let mut changed = match &self.file {
+            Some(file) => vec![set_mode(&file.0, options)],
+            None => vec![
+                keepalive(&socket, options),
+                crate::sys::set_fastopen(&*socket, options.fastopen),
+            ],
+        };
+        changed.push(listen(&socket, options));
         for error in changed.into_iter().filter_map(io::Result::err) {
             tracing::warn!("changing a listener's options: {error}");
         }

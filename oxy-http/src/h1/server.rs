@@ -268,7 +268,7 @@ impl Server {
 
     /// Whether the connection can simply be closed: nothing is on its way that would turn the close into a reset.
     pub(crate) fn is_quiet(&self) -> bool {
-        !self.away && self.ahead.is_none() && (self.ended || self.conn.link.is_quiet())
+        !self.away && self.ahead.is_none() && (self.ended || self.conn.link.is_read_out())
     }
 
     /// The response has been sent: whether the connection goes on.
