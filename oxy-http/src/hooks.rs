@@ -174,6 +174,11 @@ impl<'a> ExchangeSummary<'a> {
         self.asked.host()
     }
 
+    /// When the request's head had come in.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
     /// From the request's head until now, which is the response's end.
     pub fn took(&self) -> Duration {
         self.started.elapsed()

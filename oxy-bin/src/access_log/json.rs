@@ -1,6 +1,6 @@
 //! Lines for machines. The names are those of OpenTelemetry's HTTP and network conventions where it has one.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
 use http::Version;
 use oxy_core::{Ended, ErrorKind, FlowInfo, Side, Summary, Target};
@@ -22,14 +22,14 @@ macro_rules! key {
 
 pub(super) fn exchange(
     out: &mut Vec<u8>,
-    now: SystemTime,
     who: &Who,
     info: &FlowInfo,
     summary: &ExchangeSummary<'_>,
 ) {
+    let took = summary.took();
     let mut line = Line::new(out);
     let [who, _] = who.parts([&|line| line.client(info), &|_| {}]);
-    line.start(now);
+    line.start(summary.started() + took);
     line.bytes(who);
     line.course(summary.upstream, summary.error);
     line.string(
@@ -45,7 +45,7 @@ pub(super) fn exchange(
     line.count(key!("http.response.status_code"), summary.status.into());
     line.count(key!("http.request.body.size"), summary.received);
     line.count(key!("http.response.body.size"), summary.sent);
-    line.seconds(key!("duration"), summary.took());
+    line.seconds(key!("duration"), took);
     if let Some(first) = summary.first_byte {
         line.seconds(key!("first_byte"), first);
     }
@@ -55,14 +55,14 @@ pub(super) fn exchange(
     line.end();
 }
 
-pub(super) fn flow(out: &mut Vec<u8>, now: SystemTime, summary: &Summary) {
+pub(super) fn flow(out: &mut Vec<u8>, summary: &Summary) {
     let info = &summary.info;
     let error = match summary.ended {
         Ended::Failed(kind, at) => Some((kind, at)),
         Ended::Done | Ended::Cut => None,
     };
     let mut line = Line::new(out);
-    line.start(now);
+    line.start(info.started + summary.lived);
     line.client(info);
     line.course(info.target(), error);
     line.string(key!("layer"), info.layer.name());
@@ -87,9 +87,9 @@ fn version(version: Version) -> &'static str {
 /// The members of an object. Their names need no escaping.
 impl Line<'_> {
     /// The object's beginning.
-    fn start(&mut self, now: SystemTime) {
+    fn start(&mut self, now: Instant) {
         self.text("{\"time\":\"");
-        self.bytes(&Stamp(now).text());
+        self.bytes(&Stamp::of(now).text());
         self.text("\"");
     }
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use oxy_core::{AddressText, Host, Target};
 
+use super::time::digits;
+
 /// Room that most lines fit in.
 const USUAL: usize = 512;
 
@@ -33,13 +35,15 @@ impl<'a> Line<'a> {
     }
 
     /// In seconds, with microseconds.
+    #[inline]
     pub(super) fn length(&mut self, length: Duration) {
-        self.number(length.as_secs());
-        // A one goes before them, so that all six are written; a point takes its place.
-        let mut text = itoa::Buffer::new();
-        let micros = text.format(1_000_000 + length.subsec_micros());
-        self.text(".");
-        self.text(&micros[1..]);
+        match length.as_secs() {
+            0 => self.text("0"),
+            seconds => self.number(seconds),
+        }
+        let mut text = *b".000000";
+        digits(length.subsec_micros(), &mut text[1..]);
+        self.bytes(&text);
     }
 
     pub(super) fn ip(&mut self, ip: IpAddr) {

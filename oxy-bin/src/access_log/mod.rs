@@ -15,7 +15,6 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
 
 use oxy_core::{Error, FlowInfo, Result, Side, Summary, TlsFacts};
 use oxy_http::ExchangeSummary;
@@ -130,19 +129,17 @@ impl AccessLog {
 
     /// Logs an exchange of the connection that `who` and `info` are about.
     pub(crate) fn exchange(&self, who: &Who, info: &FlowInfo, summary: &ExchangeSummary<'_>) {
-        let now = SystemTime::now();
         self.put(|line| match self.format {
-            Format::Text => text::exchange(line, now, who, info, summary),
-            Format::Json => json::exchange(line, now, who, info, summary),
+            Format::Text => text::exchange(line, who, info, summary),
+            Format::Json => json::exchange(line, who, info, summary),
         });
     }
 
     /// Logs a flow.
     pub(crate) fn flow(&self, summary: &Summary) {
-        let now = SystemTime::now();
         self.put(|line| match self.format {
-            Format::Text => text::flow(line, now, summary),
-            Format::Json => json::flow(line, now, summary),
+            Format::Text => text::flow(line, summary),
+            Format::Json => json::flow(line, summary),
         });
     }
 

@@ -1,7 +1,5 @@
 //! Lines for people.
 
-use std::time::SystemTime;
-
 use http::Version;
 use oxy_core::{Ended, FlowInfo, Summary, Target};
 use oxy_http::ExchangeSummary;
@@ -15,14 +13,14 @@ use super::{
 
 pub(super) fn exchange(
     out: &mut Vec<u8>,
-    now: SystemTime,
     who: &Who,
     info: &FlowInfo,
     summary: &ExchangeSummary<'_>,
 ) {
+    let took = summary.took();
     let mut line = Line::new(out);
     let [who, tls] = who.parts([&|line| line.who(info), &|line| line.tls(info)]);
-    line.bytes(&Stamp(now).text());
+    line.bytes(&Stamp::of(summary.started() + took).text());
     line.bytes(who);
     line.text(" \"");
     line.escaped(clipped(summary.method(), METHOD_MAX));
@@ -39,7 +37,7 @@ pub(super) fn exchange(
     line.text(" sent=");
     line.number(summary.sent);
     line.text(" took=");
-    line.length(summary.took());
+    line.length(took);
     if let Some(first) = summary.first_byte {
         line.text(" first_byte=");
         line.length(first);
@@ -59,10 +57,10 @@ pub(super) fn exchange(
     line.end();
 }
 
-pub(super) fn flow(out: &mut Vec<u8>, now: SystemTime, summary: &Summary) {
+pub(super) fn flow(out: &mut Vec<u8>, summary: &Summary) {
     let info = &summary.info;
     let mut line = Line::new(out);
-    line.bytes(&Stamp(now).text());
+    line.bytes(&Stamp::of(info.started + summary.lived).text());
     line.who(info);
     line.text(" ");
     line.text(info.layer.name());

@@ -1,15 +1,22 @@
 //! The time of day, as logs write it.
 
 use std::cell::Cell;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A time as RFC 3339 has it: UTC, with milliseconds.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stamp(pub(super) SystemTime);
+pub(super) struct Stamp(SystemTime);
 
 const DAY: u64 = 86_400;
 
+/// How long one reading of the time of day is good for: a clock that is set is followed a second later, and one that is
+/// slewed is not half a millisecond off by then.
+const GOOD_FOR: Duration = Duration::from_secs(1);
+
 thread_local! {
+    /// A moment, and the time of day that it was: a line then takes one reading of a clock, not two.
+    static ANCHOR: Cell<Option<(Instant, SystemTime)>> = const { Cell::new(None) };
+
     /// The second that was written last, and its text: all but the last digits of most stamps are those of the one before.
     static LAST: Cell<(u64, Text)> = const { Cell::new((0, EPOCH)) };
 }
@@ -19,6 +26,19 @@ type Text = [u8; 24];
 const EPOCH: Text = *b"1970-01-01T00:00:00.000Z";
 
 impl Stamp {
+    /// The time of day at `at`, which is now or was a moment ago.
+    pub(super) fn of(at: Instant) -> Self {
+        if let Some((then, time)) = ANCHOR.get()
+            && let Some(since) = at.checked_duration_since(then)
+            && since < GOOD_FOR
+        {
+            return Self(time + since);
+        }
+        let now = SystemTime::now();
+        ANCHOR.set(Some((at, now)));
+        Self(now)
+    }
+
     pub(super) fn text(self) -> Text {
         // A clock that is set to before 1970 is shown as 1970.
         let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -54,7 +74,7 @@ fn second(seconds: u64) -> Text {
 /// Fills `place` with the last digits of `number`. The formatting of the standard library knows more and takes several times
 /// as long, for each line.
 #[inline]
-fn digits(mut number: u32, place: &mut [u8]) {
+pub(super) fn digits(mut number: u32, place: &mut [u8]) {
     for digit in place.iter_mut().rev() {
         *digit = b'0' + (number % 10) as u8;
         number /= 10;
@@ -82,9 +102,25 @@ fn date(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    #[test]
+    fn moments_have_the_time_of_day() {
+        let before = SystemTime::now();
+        let start = Instant::now();
+        // Each from the last reading, or from one that is too old.
+        for after in [0, 1, 999, 1000, 5000, 5001] {
+            let Stamp(time) = Stamp::of(start + Duration::from_millis(after));
+            assert!(time >= before);
+            let since = time.duration_since(before).unwrap();
+            let patience = Duration::from_secs(60);
+            assert!(since < Duration::from_millis(after) + patience, "{since:?}");
+        }
+        let (anchor, time) = ANCHOR.get().unwrap();
+        assert_eq!(anchor, start + Duration::from_secs(5));
+        let Stamp(later) = Stamp::of(anchor + Duration::from_millis(7));
+        assert_eq!(later, time + Duration::from_millis(7));
+    }
 
     #[test]
     fn times_are_those_of_the_calendar() {

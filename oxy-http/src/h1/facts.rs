@@ -120,10 +120,10 @@ enum ConnectionOption {
 impl ConnectionOption {
     fn of(option: &[u8]) -> Self {
         match option.len() {
-            2 if option.eq_ignore_ascii_case(b"te") => Self::Te,
-            5 if option.eq_ignore_ascii_case(b"close") => Self::Close,
-            7 if option.eq_ignore_ascii_case(b"upgrade") => Self::Upgrade,
-            10 if option.eq_ignore_ascii_case(b"keep-alive") => Self::KeepAlive,
+            2 if token::is_word(option, b"te") => Self::Te,
+            5 if token::is_word(option, b"close") => Self::Close,
+            7 if token::is_word(option, b"upgrade") => Self::Upgrade,
+            10 if token::is_word(option, b"keep-alive") => Self::KeepAlive,
             _ => Self::Field,
         }
     }
@@ -159,42 +159,44 @@ pub(crate) fn fields(
     into: &mut Vec<Field>,
     facts: &mut Facts,
 ) -> Result<Option<usize>, Reject> {
-    let mut at = start;
+    let mut line = &head[start..];
     loop {
-        let line = &head[at..];
-        let name_len = scan::token_bytes(line);
-        if line.get(name_len) != Some(&b':') || name_len == 0 {
-            return Ok(blank(line, name_len)?.map(|end| at + end));
+        let at = head.len() - line.len();
+        let (name, rest) = line.split_at(scan::token_bytes(line));
+        let [b':', text @ ..] = rest else {
+            return Ok(blank(line, name.len())?.map(|end| at + end));
+        };
+        if name.is_empty() {
+            return Err(Reject::malformed("bad field name"));
         }
         if into.len() == most {
             return Err(Reject::new(ErrorKind::HeadTooLarge, "too many fields"));
         }
-        if name_len > Field::MAX_NAME {
+        if name.len() > Field::MAX_NAME {
             return Err(Reject::new(ErrorKind::HeadTooLarge, "field name too long"));
         }
-        let mut skip = name_len + 1;
-        while let Some(b' ' | b'\t') = line.get(skip) {
-            skip += 1;
-        }
-        let text = &line[skip..];
+        let text = match text {
+            // As it nearly always is.
+            [b' ', text @ ..] if text.first() > Some(&b' ') => text,
+            _ => token::trim_start(text),
+        };
+        let start = head.len() - text.len();
         let (mut value, rest) = text.split_at(scan::field_bytes(text));
-        match rest {
-            [b'\r', b'\n', ..] => {}
+        line = match rest {
+            [b'\r', b'\n', next @ ..] => next,
             [] | [b'\r'] => return Ok(None),
             [b'\n', ..] => return Err(Reject::malformed("bare LF in the head")),
             _ => return Err(Reject::malformed("bad field value")),
-        }
-        let end = at + skip + value.len() + 2;
+        };
         while let [before @ .., b' ' | b'\t'] = value {
             value = before;
         }
-        let known = Known::of(&line[..name_len]);
-        let span = Span::new(at + skip, at + skip + value.len());
+        let known = Known::of(name);
+        let span = Span::new(start, start + value.len());
         if known != Known::Other {
             facts.add(known, value, span)?;
         }
-        into.push(Field::new(Span::new(at, at + name_len), span, known));
-        at = end;
+        into.push(Field::new(Span::new(at, at + name.len()), span, known));
     }
 }
 

@@ -2,6 +2,8 @@
 
 use http::header::HeaderName;
 
+use super::token;
+
 macro_rules! known {
     ($($len:literal: $($variant:ident $lower:literal $wire:literal),+;)+) => {
         /// The field names that a proxy acts upon; all others are [`Known::Other`].
@@ -15,12 +17,11 @@ macro_rules! known {
         }
 
         impl Known {
-            /// Which of them `name` is, whatever its case (RFC 9110 section 5.1).
+            /// Which of them `name`, a token, is, whatever its case (RFC 9110 section 5.1).
             pub fn of(name: &[u8]) -> Self {
-                // Length and first letter tell nearly all names apart before a byte more is looked at.
                 match name.len() {
                     $($len => {
-                        $(if name[0] | 0x20 == $lower.as_bytes()[0] && name.eq_ignore_ascii_case($lower.as_bytes()) {
+                        $(if token::is_word(name, $lower.as_bytes()) {
                             return Self::$variant;
                         })+
                         Self::Other

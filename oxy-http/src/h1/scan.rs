@@ -28,19 +28,33 @@ pub(crate) fn token_bytes(text: &[u8]) -> usize {
 /// it may be wrong about bytes that pass.
 #[inline]
 fn run(text: &[u8], stops: impl Fn(u8x16) -> u8x16, passes: impl Fn(u8) -> bool) -> usize {
-    let (blocks, rest) = text.as_chunks();
-    for (at, block) in blocks.iter().enumerate() {
-        let mut stops = stops(u8x16::new(*block)).to_bitmask();
+    // The first byte of `block` from `skip` on that does not pass.
+    let first_stop = |block: &[u8; 16], skip: usize| {
+        let mut stops = stops(u8x16::new(*block)).to_bitmask() >> skip << skip;
         while stops != 0 {
             let stop = stops.trailing_zeros() as usize;
             if !passes(block[stop]) {
-                return 16 * at + stop;
+                return Some(stop);
             }
             stops &= stops - 1;
         }
+        None
+    };
+    let mut rest = text;
+    while let Some((block, after)) = rest.split_first_chunk() {
+        if let Some(stop) = first_stop(block, 0) {
+            return text.len() - rest.len() + stop;
+        }
+        rest = after;
     }
-    let stop = rest.iter().position(|&byte| !passes(byte));
-    stop.map_or(text.len(), |stop| text.len() - rest.len() + stop)
+    if let Some(last) = text.last_chunk() {
+        let stop = first_stop(last, last.len() - rest.len());
+        return stop.map_or(text.len(), |stop| text.len() - last.len() + stop);
+    }
+    // A zero passes nowhere.
+    let mut padded = [0; 16];
+    padded[..text.len()].copy_from_slice(text);
+    first_stop(&padded, 0).unwrap_or_default()
 }
 
 #[inline]
