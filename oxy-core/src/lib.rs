@@ -41,6 +41,7 @@ pub mod buffer;
 pub mod carrier;
 pub mod clock;
 pub mod cluster;
+mod congestion;
 pub mod drain;
 pub mod engine;
 pub mod error;

@@ -14,6 +14,7 @@ use tokio::net::{TcpSocket, TcpStream, UdpSocket, UnixStream};
 use tokio::time::timeout;
 
 use super::policy::{EgressPolicy, denied};
+use crate::congestion;
 use crate::error::{Error, ErrorKind, Result, Retry, Side};
 use crate::resolve::happy::{Memory, Pace, race};
 use crate::resolve::{Family, Resolver, no_address};
@@ -56,6 +57,10 @@ pub struct DialOptions {
     /// the first bytes go with the SYN. What would have been an error of connecting is then one of the first write
     /// or read, and those bytes may arrive twice. Default: false.
     pub fastopen: bool,
+    /// What connections go by to send no faster than the path takes (`TCP_CONGESTION`), by the kernel's name for it: `cubic`, `bbr`,
+    /// ... Default: the system's; but where that is BBR, `reno` towards loopback addresses, where nothing is ever congested and
+    /// BBR's timers cost as much again as the transfer.
+    pub congestion: Option<String>,
     /// The send buffer, in bytes (`SO_SNDBUF`). Default: the kernel's, which grows with what the path can carry; one
     /// that is set here does not.
     #[cfg_attr(feature = "settings", serde(with = "crate::settings::MaybeSize"))]
@@ -78,6 +83,7 @@ impl Default for DialOptions {
             keepalive: None,
             user_timeout: None,
             fastopen: false,
+            congestion: None,
             send_buffer: None,
             recv_buffer: None,
         }
@@ -296,6 +302,7 @@ impl DialOptions {
         if let Some(after) = self.user_timeout {
             options.set_tcp_user_timeout(Some(after))?;
         }
+        congestion::choose(&options, addr.ip(), self.congestion.as_deref())?;
         self.prepare(&options, addr)?;
         socket.connect(addr).await
     }

@@ -19,6 +19,7 @@ use tokio::io::unix::AsyncFd;
 use super::limit::{Counts, Limit, Place};
 use super::{AnyOnramp, Bind, Bound, ListenAddr, Onramp, Seed, Site};
 use crate::carrier::{Carrier, StreamIo};
+use crate::congestion;
 use crate::flow::{Flow, Layer, Origin};
 use crate::{Error, ErrorKind, Result, Side};
 
@@ -46,6 +47,10 @@ pub struct StreamOptions {
     /// Length of the queue of TCP Fast Open requests (RFC 7413); 0 is off. Default: 0, as replayed first bytes are then
     /// possible.
     pub fastopen: u32,
+    /// What connections go by to send no faster than the path takes (`TCP_CONGESTION`), by the kernel's name for it: `cubic`, `bbr`,
+    /// ... Default: the system's; but where that is BBR, `reno` for a listener on a loopback address, where nothing is ever
+    /// congested and BBR's timers cost as much again as the transfer.
+    pub congestion: Option<String>,
     /// Permissions of a Unix socket's file. Default: 0o660, owner and group.
     #[cfg_attr(feature = "settings", serde(with = "crate::settings::Mode"))]
     pub mode: u32,
@@ -59,6 +64,7 @@ impl Default for StreamOptions {
             max_per_source: 0,
             keepalive: Some(Duration::from_secs(60)),
             fastopen: 0,
+            congestion: None,
             mode: 0o660,
         }
     }
@@ -231,7 +237,7 @@ impl Onramp for StreamOnramp {
         if self.turn.is_none() {
             self.turn = Some(self.share.holder.fetch_add(1, Relaxed) + 1);
             if let Some(options) = self.changed.take() {
-                self.share.change(&options);
+                self.share.change(&options, self.local);
             }
         }
     }
@@ -323,7 +329,7 @@ impl StreamOnramp {
 
 impl Share {
     /// Gives the socket the options of whoever takes it over. What the kernel refuses stays as it was.
-    fn change(&self, options: &StreamOptions) {
+    fn change(&self, options: &StreamOptions, local: Option<SocketAddr>) {
         let Some(socket) = self.listener.get().map(SockRef::from) else {
             return;
         };
@@ -334,6 +340,10 @@ impl Share {
                 crate::sys::set_fastopen(&*socket, options.fastopen),
             ],
         };
+        if let Some(local) = local {
+            let asked = options.congestion.as_deref();
+            changed.push(congestion::choose_anew(&socket, local.ip(), asked));
+        }
         changed.push(listen(&socket, options));
         for error in changed.into_iter().filter_map(io::Result::err) {
             tracing::warn!("changing a listener's options: {error}");
@@ -375,6 +385,7 @@ fn tcp(address: SocketAddr, options: &StreamOptions) -> io::Result<Socket> {
     // Accepted connections inherit these from the listener: no system call per connection.
     socket.set_tcp_nodelay(true)?;
     keepalive(&socket, options)?;
+    congestion::choose(&socket, address.ip(), options.congestion.as_deref())?;
     socket.bind(&address.into())?;
     if options.fastopen > 0 {
         crate::sys::set_fastopen(&socket, options.fastopen)?;

@@ -78,10 +78,21 @@ pub(super) fn work(
     runtime.shutdown_background();
 }
 
+/// How many sockets a worker learns of at a time. What these have to say is dealt with before others are asked: a thousand
+/// at a time take each other's memory out of the cache between any two steps of theirs, which costs a busy worker with
+/// thousands of connections a quarter of its time.
+const EVENTS: usize = 64;
+
+/// How many turns tasks have before sockets are asked again, unless nothing is left to do before: a few for each of
+/// [`EVENTS`], so that these are through with what they can do.
+const TURNS: u32 = 256;
+
 /// A worker's own event loop.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_io_events_per_tick(EVENTS)
+        .event_interval(TURNS)
         .build()
         .map_err(|e| Error::io(Side::Local, e).context("making a runtime"))
 }

@@ -19,8 +19,14 @@ pub(crate) enum Style {
 pub(crate) fn render(report: &Report, style: Style) -> String {
     let machine = &report.machine;
     let mut out = format!(
-        "{}\n{}, {} cores, Linux {}\n{} rounds of {} s, medians; x is oxy's figure as a multiple of the row's, paired by round, unless the table says otherwise\n",
-        machine.date, machine.cpu, machine.cores, machine.kernel, report.runs, report.seconds
+        "{}\n{}, {} cores, Linux {}, TCP by {}\n{} rounds of {} s, medians; x is oxy's figure as a multiple of the row's, paired by round, unless the table says otherwise\n",
+        machine.date,
+        machine.cpu,
+        machine.cores,
+        machine.kernel,
+        machine.congestion,
+        report.runs,
+        report.seconds
     );
     let bullet = if style == Style::Markdown { "* " } else { "" };
     if style == Style::Markdown {
