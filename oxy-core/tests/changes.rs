@@ -518,6 +518,50 @@ fn unix_sockets_are_handed_over_and_their_files_go_with_the_last() {
     std::fs::remove_dir(&dir).unwrap();
 }
 
+/// Says what congestion control its connections go by.
+struct Congestion;
+
+impl FlowHooks for Congestion {
+    type Conn = ();
+
+    fn conn(&self, _: &FlowInfo, _: Option<&()>) {}
+
+    async fn on_flow(&self, (): &mut (), flow: &mut Flow) -> Result<Verdict> {
+        let stream = flow.stream().unwrap();
+        let name = socket2::SockRef::from(&stream.link().socket().unwrap()).tcp_congestion();
+        stream.write_all(&name.unwrap()).await?;
+        Ok(Verdict::taken(|_| async { Ok(()) }))
+    }
+}
+
+#[test]
+fn connections_go_by_the_congestion_control_that_their_listener_names() {
+    let goes_by = |to| {
+        let mut name = String::new();
+        connect(to).read_to_string(&mut name).unwrap();
+        name.trim_end_matches('\0').to_owned()
+    };
+    let named = |name: Option<&str>| {
+        let mut options = StreamOptions::default();
+        options.congestion = name.map(str::to_owned);
+        Proxy::new(Congestion).stream_options(options)
+    };
+    let running = server()
+        .with(named(None).listen("127.0.0.1:0"))
+        .start()
+        .unwrap();
+    let to = address(&running, "main");
+    let by_itself = goes_by(to);
+    assert!(!by_itself.starts_with("bbr"), "{by_itself}");
+    running.replace(named(Some("reno")).listen(to)).unwrap();
+    assert_eq!(goes_by(to), "reno");
+    running.replace(named(None).listen(to)).unwrap();
+    assert_eq!(goes_by(to), by_itself);
+    let unknown = named(Some("none")).name("other").listen("127.0.0.1:0");
+    assert!(running.add(unknown).is_err());
+    running.stop().unwrap();
+}
+
 #[test]
 fn limits_go_on_counting_what_was_open_before() {
     let mut two = StreamOptions::default();

@@ -622,6 +622,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn connections_go_by_the_congestion_control_that_is_named() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let dial = async |name: Option<&str>| {
+            let options = DialOptions {
+                congestion: name.map(str::to_owned),
+                ..DialOptions::default()
+            };
+            let dialer = Dialer::new(resolver(&[]), loopback(), options);
+            let stream = dialer.tcp(&host("127.0.0.1"), port).await?;
+            Ok::<_, Error>(SockRef::from(&stream).tcp_congestion().unwrap())
+        };
+        assert!(dial(Some("reno")).await.unwrap().starts_with(b"reno"));
+        assert!(!dial(None).await.unwrap().starts_with(b"bbr"));
+        let unknown = dial(Some("none")).await.unwrap_err();
+        assert_eq!(unknown.kind(), ErrorKind::Connect);
+    }
+
+    #[tokio::test]
     async fn datagrams_go_to_the_peer() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let port = server.local_addr().unwrap().port();
