@@ -13,7 +13,7 @@ use super::lines::{Lines, Waiting};
 
 /// How long the writer lets lines come together. While it sleeps, a worker that logs need not wake it up, which costs more
 /// than all the rest of logging; the buffers have room for what comes meanwhile.
-const GATHERING: Duration = Duration::from_millis(5);
+const GATHERING: Duration = Duration::from_millis(20);
 
 /// What buffers keep of their memory: what comes together on a busy worker. What a stall has made of them is given back.
 const KEPT: usize = 256 * 1024;
