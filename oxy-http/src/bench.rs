@@ -57,11 +57,7 @@ impl PooledEndpoint {
 
 fn give_back(mut lease: Lease, link: Arc<Link>) {
     lease.keep_alive = true;
-    lease.come_home(Source {
-        link,
-        ahead: None,
-        rest: Rest::Done,
-    });
+    lease.come_home(Source::new(link, Rest::Done));
 }
 
 impl fmt::Debug for PooledEndpoint {

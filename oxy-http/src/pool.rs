@@ -115,6 +115,8 @@ pub(crate) struct Endpoint {
     pub(crate) sessions: Arc<Sessions>,
     /// What the endpoint has last been found to speak.
     speaks: AtomicU8,
+    /// How many of its last responses in a row had a body that went by `splice(2)`.
+    spliced: AtomicU8,
     shared: Arc<Shared>,
 }
 
@@ -154,6 +156,10 @@ const SWEEP: Duration = Duration::from_secs(2);
 /// How many connections are kept for which there was no need between two sweeps, for as long as they may be idle. Those that
 /// a burst has left beyond that go with the next sweep but one, as each has a descriptor that clients may want.
 const SPARE: usize = 1024;
+
+/// After how many spliced bodies in a row another is expected: one that is expected and does not come takes a read and a
+/// write more.
+const HABIT: u8 = 3;
 
 /// Endpoints without connections that are remembered: a forward proxy meets many hosts once.
 const REMEMBERED: usize = 1024;
@@ -259,6 +265,7 @@ impl Endpoint {
             idle: Mutex::default(),
             sessions: Sessions::new(shared.way.offramp.is_per_client()),
             speaks: AtomicU8::new(Speaks::at_first(&shared.way) as u8),
+            spliced: AtomicU8::new(0),
             shared,
         }
     }
@@ -286,6 +293,21 @@ impl Endpoint {
     pub(crate) fn found(&self, http2: bool) {
         let speaks = if http2 { Speaks::Http2 } else { Speaks::Http1 };
         self.speaks.store(speaks as u8, Relaxed);
+    }
+
+    /// Whether the bodies of its last responses went by `splice(2)`, so that the next one's may be expected to.
+    pub(crate) fn splices(&self) -> bool {
+        self.spliced.load(Relaxed) >= HABIT
+    }
+
+    /// Notes how the body of a response has come.
+    fn came(&self, spliced: bool) {
+        // On a runtime with several threads one may be forgotten, which is no harm.
+        let so_far = self.spliced.load(Relaxed);
+        let now = if spliced { so_far.saturating_add(1) } else { 0 };
+        if now != so_far {
+            self.spliced.store(now, Relaxed);
+        }
     }
 
     /// The connection that was used last, if one is still good.
@@ -420,6 +442,7 @@ impl Lease {
 
     /// The response has been read, or nobody wants the rest of it.
     pub(crate) fn come_home(self, source: Source) {
+        self.endpoint.came(source.spliced);
         let clean =
             matches!(source.rest, Rest::Done) && source.ahead.is_none() && self.upload.is_none();
         if clean && self.keep_alive {
@@ -456,11 +479,7 @@ mod tests {
             keep_alive: true,
             ..lease
         };
-        lease.come_home(Source {
-            link,
-            ahead: None,
-            rest,
-        });
+        lease.come_home(Source::new(link, rest));
     }
 
     #[tokio::test]
@@ -491,6 +510,21 @@ mod tests {
         assert!(lease.reused);
         assert!(Arc::ptr_eq(&endpoint.take().unwrap().0, ends[0].0.link()));
         assert!(endpoint.take().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_habit_takes_a_few_responses_to_form_and_one_to_go() {
+        let (_pool, endpoint) = pool(1);
+        let answers = |spliced| {
+            let source = Source {
+                spliced,
+                ..Source::new(StreamIo::pair(64).0.link().clone(), Rest::Done)
+            };
+            endpoint.lease(None).come_home(source);
+            endpoint.splices()
+        };
+        assert_eq!([true; 3].map(answers), [false, false, true]);
+        assert_eq!([true, false, true].map(answers), [true, false, false]);
     }
 
     #[tokio::test]

@@ -77,20 +77,12 @@ fn accept_http1(
     let body = if matches!(rest, Rest::Done) {
         // Bytes behind a response that has no body are nobody's.
         if buffer.len() == index.head_len {
-            lease.come_home(Source {
-                link,
-                ahead: None,
-                rest,
-            });
+            lease.come_home(Source::new(link, rest));
         }
         buffer.truncate(index.head_len);
         Body::empty()
     } else {
-        let source = Source {
-            link,
-            ahead: None,
-            rest,
-        };
+        let source = Source::new(link, rest);
         let home = Home::Upstream(lease);
         Body::incoming(Incoming::new(source, home, options.chunk.clone()))
     };

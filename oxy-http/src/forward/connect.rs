@@ -204,7 +204,9 @@ impl<'a> Trip<'a> {
             let pump = Pump::new(link.clone(), Side::Up, copy, body, errand.framing);
             Box::new(pump.low_water(options.low_water)) as Box<dyn Outgoing>
         });
-        let wire = h1::client::Wire::new(link, errand.method, head, upload.is_some());
+        let wire = h1::client::Wire::new(link, errand.method, head)
+            .sent_by(upload.is_some())
+            .before_bulk(between.endpoint.splices());
         Call::new(Wire::Http1(wire), upload, self.client.alarm(), options)
     }
 

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use oxy_core::buffer::Buffer;
 use oxy_core::{Error, Link, Result, Side};
 
+use super::incoming::room_for_head;
 use super::index::ResponseIndex;
 use super::parse::{self, MethodKind, Parse};
 use crate::call::Answer;
@@ -23,6 +24,8 @@ pub(crate) struct Wire {
     sent: bool,
     /// Whether others have had their turn before it is written.
     yielded: bool,
+    /// Whether a body is expected that goes by `splice(2)`.
+    spliced: bool,
     /// Part of a head.
     partial: Option<Buffer>,
     /// Whether a byte has come back.
@@ -30,18 +33,31 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// Awaits the answer to the request with `head`, which is written here unless somebody else does so (`sent`).
-    pub(crate) fn new(link: Arc<Link>, method: MethodKind, head: Out, sent: bool) -> Self {
+    /// Writes `head`, and awaits the answer to it.
+    pub(crate) fn new(link: Arc<Link>, method: MethodKind, head: Out) -> Self {
         Self {
             link,
             method,
             head,
             written: 0,
-            sent,
+            sent: false,
             yielded: false,
+            spliced: false,
             partial: None,
             touched: false,
         }
+    }
+
+    /// Leaves writing the head to `somebody_else`.
+    pub(crate) fn sent_by(mut self, somebody_else: bool) -> Self {
+        self.sent = somebody_else;
+        self
+    }
+
+    /// Whether a body is expected that goes by `splice(2)`, so that little of it is read along with its head.
+    pub(crate) fn before_bulk(mut self, spliced: bool) -> Self {
+        self.spliced = spliced;
+        self
     }
 
     /// Whether a byte of a response has come.
@@ -107,7 +123,8 @@ impl Wire {
             }
             let mut buffer = self.partial.take().unwrap_or_default();
             buffer.reserve(1);
-            let n = match self.link.poll_read(cx, buffer.spare()) {
+            let room = room_for_head(buffer.spare(), self.spliced && !self.touched);
+            let n = match self.link.poll_read(cx, room) {
                 Poll::Ready(n) => n.map_err(failed)?,
                 Poll::Pending => {
                     if !buffer.is_empty() {

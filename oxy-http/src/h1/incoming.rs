@@ -22,6 +22,30 @@ pub(crate) struct Source {
     /// Bytes that were read along with what came before.
     pub(crate) ahead: Option<Buffer>,
     pub(crate) rest: Rest,
+    /// Whether the body went by `splice(2)`.
+    pub(crate) spliced: bool,
+}
+
+/// How much is read of what comes next where the last body went by `splice(2)`, as its like may follow: the head, and
+/// little of the body, which would have to be copied.
+const BEFORE_BULK: usize = 2 * 1024;
+
+impl Source {
+    pub(crate) fn new(link: Arc<Link>, rest: Rest) -> Self {
+        Self {
+            link,
+            ahead: None,
+            rest,
+            spliced: false,
+        }
+    }
+}
+
+/// The part of `spare` that the first bytes of a head are read into.
+pub(crate) fn room_for_head(spare: &mut [u8], spliced: bool) -> &mut [u8] {
+    let most = if spliced { BEFORE_BULK } else { spare.len() };
+    let room = most.min(spare.len());
+    &mut spare[..room]
 }
 
 #[derive(Debug)]
@@ -239,6 +263,7 @@ impl Incoming {
     pub(crate) fn begin_bulk(&mut self) {
         if let Some(source) = &mut self.source {
             source.rest = Rest::UntilClose;
+            source.spliced = true;
         }
     }
 

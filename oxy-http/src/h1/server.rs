@@ -11,7 +11,7 @@ use oxy_core::buffer::Buffer;
 use oxy_core::clock::Alarm;
 use oxy_core::{Drain, Error, ErrorKind, Link, Result, Side, StreamIo};
 
-use super::incoming::{Home, Incoming, Rest, Slot, Source};
+use super::incoming::{Home, Incoming, Rest, Slot, Source, room_for_head};
 use super::index::{Framing, RequestIndex};
 use super::parse::{self, MethodKind, Parse};
 use super::pump::Pump;
@@ -61,6 +61,8 @@ pub(crate) struct Server {
     discarded: u64,
     /// Whether no request has come yet.
     first: bool,
+    /// Whether the last request had a body that went by `splice(2)`.
+    spliced: bool,
     /// Whether the connection ends as soon as it has been idle for a moment.
     leaving: bool,
     /// Whether the client has said that nothing more comes from it.
@@ -103,6 +105,7 @@ impl Server {
             stray: None,
             discarded: 0,
             first: true,
+            spliced: false,
             leaving: false,
             ended: false,
         }
@@ -200,7 +203,8 @@ impl Server {
         // A connection that has just been accepted counts as readable: its first bytes are often there.
         ready!(link.poll_readable(cx))?;
         let mut buffer = Buffer::new();
-        let n = ready!(link.poll_read(cx, buffer.spare()))?;
+        let room = room_for_head(buffer.spare(), self.spliced);
+        let n = ready!(link.poll_read(cx, room))?;
         buffer.advance(n);
         self.scanned = 0;
         self.ahead = Some(buffer).filter(|_| n > 0);
@@ -228,6 +232,7 @@ impl Server {
                 self.ahead = Some(ahead);
                 buffer.truncate(index.head_len);
             }
+            self.spliced = false;
             Body::empty()
         } else {
             let length = match index.framing {
@@ -240,11 +245,7 @@ impl Server {
                 return Next::Bad(error.context("a body over the limit"));
             }
             self.away = true;
-            let source = Source {
-                link: conn.link.clone(),
-                ahead: None,
-                rest: Rest::from(index.framing),
-            };
+            let source = Source::new(conn.link.clone(), Rest::from(index.framing));
             let expecting =
                 index.expect_continue && index.minor > 0 && buffer.len() == index.head_len;
             let incoming = Incoming::new(
@@ -290,6 +291,7 @@ impl Server {
             };
             if matches!(source.rest, Rest::Done) {
                 self.ahead = source.ahead.take();
+                self.spliced = source.spliced;
                 self.scanned = 0;
                 self.stray = None;
                 self.away = false;
@@ -305,6 +307,7 @@ impl Server {
                 link: source.link.clone(),
                 ahead: source.ahead.take(),
                 rest,
+                spliced: source.spliced,
             };
             let home = Home::Client(self.conn.slot.clone());
             let mut incoming = Incoming::new(stray, home, self.conn.options.chunk.clone());

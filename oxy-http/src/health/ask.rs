@@ -43,7 +43,7 @@ pub(super) async fn over_http1(
     let method = MethodKind::of(request.method().as_str().as_bytes());
     let mut head = Out::take();
     write_head(&mut head, &request);
-    let mut wire = h1::client::Wire::new(stream.into_parts().0, method, head, false);
+    let mut wire = h1::client::Wire::new(stream.into_parts().0, method, head);
     let limits = HeadLimits {
         max_head: HEAD_MAX,
         ..HeadLimits::default()
@@ -67,11 +67,7 @@ pub(super) async fn over_http1(
             }
         }
     };
-    let source = Source {
-        link: wire.into_parts().0,
-        ahead: None,
-        rest: Rest::from(index.framing),
-    };
+    let source = Source::new(wire.into_parts().0, Rest::from(index.framing));
     let body = Incoming::new(source, Home::Nowhere, ChunkLimits::default());
     let mut res = Res::raw(buffer, index, Body::incoming(body));
     let mut read = Vec::new();
