@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 
 use crate::load::{Group, Method, Shape};
+use crate::prompt;
 use crate::proxy::Peer;
 use crate::variant::Format::{Json, Off, Text};
 use crate::variant::Variant;
@@ -177,6 +178,14 @@ impl Case {
         self == Self::Workers
     }
 
+    /// What makes proxy, origin and load run promptly, in front of their commands, where latency is what is looked at.
+    pub(crate) fn priority(self) -> &'static [&'static str] {
+        match self.shape() {
+            Shape::Rate => prompt::prefix(),
+            _ => &[],
+        }
+    }
+
     /// How many routes its requests are spread over, if they are.
     pub(crate) fn routes(self) -> Option<usize> {
         (self == Self::Routes).then_some(ROUTES)
@@ -210,6 +219,9 @@ impl Case {
                 "the requests are for {ROUTES} hosts and prefixes in turn, whatever the proxy tells apart"
             )),
             _ => {}
+        }
+        if !self.priority().is_empty() {
+            said.push("proxy, origin and load with real-time priority".into());
         }
         if self.scales() {
             said.push(

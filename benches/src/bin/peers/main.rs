@@ -11,6 +11,7 @@ mod machine;
 mod origin;
 mod oxy;
 mod poller;
+mod prompt;
 mod proxy;
 mod relay;
 mod report;

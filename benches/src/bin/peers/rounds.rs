@@ -11,7 +11,7 @@ use crate::identity::Identity;
 use crate::load::{Sample, Shape};
 use crate::machine::Machine;
 use crate::oxy::Oxy;
-use crate::proxy::{Peer, Programs};
+use crate::proxy::{Peer, Programs, words};
 use crate::report::{Report, Row};
 use crate::turn::{Pace, Turns};
 use crate::variant::Entrant;
@@ -27,10 +27,9 @@ pub(crate) async fn run(options: &Options) -> Result<Report, Box<dyn Error>> {
 
     let origin_at = free_address()?;
     let itself = std::env::current_exe()?.display().to_string();
-    let origin_cmd = [itself.clone(), "origin".into(), origin_at.to_string()];
     let turns = Turns {
         options,
-        itself,
+        itself: itself.clone(),
         origin: origin_at,
         oxy: &oxy,
         identity: &identity,
@@ -45,6 +44,8 @@ pub(crate) async fn run(options: &Options) -> Result<Report, Box<dyn Error>> {
     let mut rows = Vec::new();
     for case in cases {
         let cpus = options.load_cpus(case);
+        let command = [itself.as_str(), "origin", &origin_at.to_string()];
+        let origin_cmd = words(&[case.priority(), &command].concat());
         let origin = Server::start(&origin_cmd, &cpus, origin_at, &dir.sub("origin")?).await?;
         let (fit, unfit): (Vec<Entrant>, Vec<Entrant>) =
             entrants(case, &peers).partition(|entrant| {

@@ -12,7 +12,7 @@ use crate::case::Case;
 use crate::identity::Identity;
 use crate::load::{Sample, Shape};
 use crate::oxy::Oxy;
-use crate::proxy::{Programs, Site};
+use crate::proxy::{Programs, Site, words};
 use crate::syscalls::{Syscalls, Trace};
 use crate::variant::Entrant;
 
@@ -143,10 +143,13 @@ impl Turns<'_> {
             identity: self.identity,
             programs: self.programs,
         };
-        let command = entrant
-            .peer
-            .prepare(case, &site)
-            .map_err(|error| error.to_string())?;
+        let mut command = words(case.priority());
+        command.extend(
+            entrant
+                .peer
+                .prepare(case, &site)
+                .map_err(|error| error.to_string())?,
+        );
         let server = Server::start(&command, &self.options.proxy_cpus(case), listen, dir).await?;
         Ok((server, listen))
     }
@@ -159,7 +162,8 @@ impl Turns<'_> {
         pid: u32,
         pace: Pace,
     ) -> Result<Sample, String> {
-        let mut load = vec![
+        let mut load = words(case.priority());
+        load.extend([
             self.itself.clone(),
             "load".into(),
             format!("--target={target}"),
@@ -171,7 +175,7 @@ impl Turns<'_> {
             format!("--resting={}", entrant.resting()),
             format!("--warmup={}", pace.warmup),
             format!("--seconds={}", pace.seconds),
-        ];
+        ]);
         load.extend(pace.rate.map(|rate| format!("--rate={rate}")));
         if let Some(group) = case.tls() {
             load.push(format!("--tls={}", name(&group)));

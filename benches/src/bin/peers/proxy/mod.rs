@@ -238,6 +238,7 @@ impl Peer {
     }
 }
 
-fn words(words: &[&str]) -> CommandLine {
+/// A command of these words.
+pub(crate) fn words(words: &[&str]) -> CommandLine {
     words.iter().map(|&word| word.to_owned()).collect()
 }
