@@ -22,7 +22,11 @@ const PLAIN: &str = "reno";
 /// That of the kernel where it does not have, or not give, what was asked for.
 pub(crate) fn choose(socket: &Socket, ip: IpAddr, asked: Option<&str>) -> io::Result<()> {
     match asked {
-        Some(name) => socket.set_tcp_congestion(name.as_bytes()),
+        // The kernel's words for one that it does not have are "no such file".
+        Some(name) => socket.set_tcp_congestion(name.as_bytes()).map_err(|e| {
+            let told = format!("congestion control {name:?}: {e}");
+            io::Error::new(e.kind(), told)
+        }),
         None if prefers_plain(ip) => {
             // Without it all works as well, if slower.
             let _ = socket.set_tcp_congestion(PLAIN.as_bytes());
