@@ -1,7 +1,7 @@
 //! What TCP connections go by to send no faster than the path takes (`TCP_CONGESTION`, RFC 5681).
 //!
 //! The loopback device has no bottleneck, and what is sent there is received within the call that sends it. An algorithm that
-//! paces its sender, as BBR does (RFC 9438 and its kin do not), then lets a timer go off for every few segments: carrying bulk
+//! paces its sender, as BBR does and CUBIC (RFC 9438) does not, then lets a timer go off for every few segments: carrying bulk
 //! between two connections of the loopback device costs twice the processor time with it. So where the system's algorithm is
 //! such a one, connections that do not leave the machine go by [`PLAIN`]. An operator who names one gets what was named.
 

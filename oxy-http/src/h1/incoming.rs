@@ -435,3 +435,33 @@ impl fmt::Debug for Incoming {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use oxy_core::StreamIo;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_comes_fast_is_read_in_large_pieces() {
+        let pieces = [buffer::SIZE, WIDE, 100];
+        let body: Vec<u8> = (0..pieces.iter().sum::<usize>()).map(|n| n as u8).collect();
+        let (near, mut far) = UnixStream::pair().unwrap();
+        // All of it is there before any of it is read.
+        far.write_all(&body).await.unwrap();
+        let link = StreamIo::from(near).link().clone();
+        let source = Source::new(link, Rest::Length(body.len() as u64));
+        let mut incoming = Incoming::new(source, Home::Nowhere, ChunkLimits::default());
+        let (mut read, mut sizes) = (Vec::new(), Vec::new());
+        while let Some(piece) = poll_fn(|cx| incoming.poll_data(cx)).await.unwrap() {
+            read.extend_from_slice(piece.filled());
+            sizes.push(piece.len());
+        }
+        assert_eq!(sizes, pieces);
+        assert!(read == body && incoming.is_done());
+    }
+}
