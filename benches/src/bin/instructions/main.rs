@@ -14,7 +14,7 @@ use std::{env, fs, io};
 use clap::Parser;
 
 use crate::cases::CASES;
-use crate::kept::{Kept, Toolchain};
+use crate::kept::{Instructions, Kept, Toolchain};
 
 /// The proxy's own.
 #[global_allocator]
@@ -68,12 +68,19 @@ fn run(name: &str) -> io::Result<()> {
 fn compare(args: &Args) -> io::Result<bool> {
     let toolchain = Toolchain::here()?;
     let mut kept = Kept::read()?;
-    let comparable = kept.toolchain == toolchain;
-    if !comparable && !args.update {
-        println!("noted with: {}", kept.toolchain);
-        println!("here there is: {toolchain}");
-        println!("these differ, so that nothing fails by what is found");
-    }
+    let noted = kept.with(&toolchain);
+    let comparable = noted.is_some();
+    let noted = match (noted, kept.last()) {
+        (Some(noted), _) => noted.clone(),
+        (None, Some((other, noted))) => {
+            println!("noted with: {other}");
+            println!("here there is: {toolchain}");
+            println!("these differ, so that nothing fails by what is found");
+            noted.clone()
+        }
+        (None, None) => Instructions::new(),
+    };
+    let mut all = Instructions::new();
     let wanted = |name: &str| {
         args.filter
             .as_deref()
@@ -85,8 +92,8 @@ fn compare(args: &Args) -> io::Result<bool> {
         let counts = (0..RUNS).map(|_| count(case.name));
         let counts = counts.collect::<io::Result<Vec<_>>>()?;
         let found = counts.into_iter().min().unwrap_or_default() / case.units;
-        let noted = kept.instructions.get(case.name).copied();
-        let change = noted.map(|noted| change(noted, found));
+        let before = noted.get(case.name).copied();
+        let change = before.map(|before| change(before, found));
         let fault = change.map_or(Some("not noted"), |change| {
             (change > ALLOWED).then_some("too much")
         });
@@ -94,15 +101,15 @@ fn compare(args: &Args) -> io::Result<bool> {
         println!(
             "{:<24}{:>12}{found:>12}{:>9}  {}",
             case.name,
-            noted.map_or_else(|| "-".into(), |noted| noted.to_string()),
+            before.map_or_else(|| "-".into(), |before| before.to_string()),
             change.map_or_else(String::new, |change| format!("{change:+.2}%")),
             fault.unwrap_or_default(),
         );
         good &= fault.is_none();
-        kept.instructions.insert(case.name.to_owned(), found);
+        all.insert(case.name.to_owned(), found);
     }
     if args.update {
-        kept.toolchain = toolchain;
+        kept.note(toolchain, all);
         kept.write()?;
     }
     Ok(good)
